@@ -1,0 +1,179 @@
+"""What can be asked of a running Echo over HTTP? All behind the proxy's key check, each tenant seeing its own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi.responses import JSONResponse
+
+from echo_proxy.admin.views import (
+    DecisionView,
+    ExampleView,
+    FeedbackBody,
+    Forgotten,
+    Ready,
+    Stats,
+    decision_view,
+    example_view,
+    ready_view,
+    stats_view,
+)
+from echo_proxy.app import App
+from echo_proxy.errors import StoreUnavailable
+from echo_proxy.lane import Lane
+from echo_proxy.online.receive import scope_of
+from echo_proxy.types import Caller, DecisionRecord, Example, Feedback
+
+T = TypeVar("T")
+_FEEDBACK_WAIT_S = 2.0
+"""An answer may reach its reader, and feedback come back, before the settlement is written."""
+_POLL_S = 0.02
+
+
+def make_router(app: App, authenticate: Any, caller_from: Callable[[Any], Caller]) -> APIRouter:
+    """The routes under /echo.
+
+    Args:
+        app: this worker's Echo.
+        authenticate: the proxy's key check, a FastAPI dependency.
+        caller_from: turns what the check returns into a Caller.
+    """
+    router = APIRouter(prefix="/echo", tags=["Echo Proxy"])
+
+    async def identify(auth: Annotated[Any, Depends(authenticate)]) -> Caller:
+        return caller_from(auth)
+
+    Who = Annotated[Caller, Depends(identify)]
+
+    @router.get("/ready", response_model=Ready, responses={503: {"model": Ready}})
+    async def ready(who: Who) -> JSONResponse:
+        """Whether every policy's store is searchable and the policies are in force."""
+        view = await ready_view(app)
+        return JSONResponse(view.model_dump(), status_code=200 if view.ready else 503)
+
+    @router.get("/stats")
+    async def stats(who: Who) -> dict[str, Stats]:
+        """Counts, cost, and for admins what the bandit knows, by policy."""
+        return {name: await _ask(stats_view(lane, _visible(lane, who), who)) for name, lane in app.lanes.items()}
+
+    @router.get("/decisions")
+    async def decisions(
+        who: Who, policy: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 20
+    ) -> list[DecisionView]:
+        """The newest decisions of the caller's scope, newest first."""
+        found: list[DecisionRecord] = []
+        for lane in _lanes(app, policy):
+            found += await _ask(lane.parts.store.decisions(_visible(lane, who), limit))
+        return [decision_view(one) for one in sorted(found, key=lambda one: -one.created_at)[:limit]]
+
+    @router.get("/decisions/{decision_id}")
+    async def decision(decision_id: str, who: Who) -> DecisionView:
+        """One request explained: candidates, probabilities, adjustments, attempts, outcome, reward."""
+        found = await _find_decision(app, decision_id, who, wait_s=0.0)
+        return decision_view(found[1])
+
+    @router.post("/feedback")
+    async def feedback(body: FeedbackBody, who: Who) -> DecisionView:
+        """Say what an answer was worth; replaces what was believed of it. A second one replaces the first."""
+        lane, _ = await _find_decision(app, body.decision_id, who, wait_s=_FEEDBACK_WAIT_S)
+        given = Feedback(body.to_score(), body.comment, lane.parts.clock.now())
+        record = await _ask(lane.take_feedback(body.decision_id, given))
+        if record is None:
+            raise _unknown("decision", body.decision_id)
+        return decision_view(record)
+
+    @router.get("/examples")
+    async def examples(
+        who: Who,
+        policy: str | None = None,
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    ) -> list[ExampleView]:
+        """Examples of the caller's scope, newest first."""
+        found: list[ExampleView] = []
+        for lane in _lanes(app, policy):
+            page = await _ask(lane.parts.store.page(_visible(lane, who), offset, limit))
+            found += [example_view(one, lane.policy.name) for one in page]
+        return sorted(found, key=lambda one: -one.created_at)[:limit]
+
+    @router.get("/examples/{example_id}")
+    async def example(example_id: str, who: Who) -> ExampleView:
+        """One example."""
+        lane, found = await _find_example(app, example_id, who)
+        return example_view(found, lane.policy.name)
+
+    @router.delete("/examples/{example_id}")
+    async def forget(example_id: str, who: Who) -> Forgotten:
+        """Forget one example."""
+        lane, found = await _find_example(app, example_id, who)
+        return Forgotten(forgotten=await _ask(lane.parts.store.remove([found.id])))
+
+    @router.delete("/examples")
+    async def forget_all(who: Who, policy: str | None = None) -> Forgotten:
+        """Forget all examples that the caller wrote; with an admin key, all there are."""
+        return Forgotten(forgotten=sum([await _forget_all(lane, who) for lane in _lanes(app, policy)]))
+
+    return router
+
+
+# ------------------------------------------------------------------ finding what the caller may see
+
+
+def _visible(lane: Lane, who: Caller) -> str | None:
+    """The scope that the caller may see; None = all."""
+    return None if who.is_admin else scope_of(who, lane.policy.scope)
+
+
+def _may_see(lane: Lane, who: Caller, scope: str) -> bool:
+    return _visible(lane, who) in (None, scope)
+
+
+def _lanes(app: App, policy: str | None) -> list[Lane]:
+    if policy is None:
+        return list(app.lanes.values())
+    if policy not in app.lanes:
+        raise HTTPException(404, f"policy: expected one of {', '.join(app.lanes)}, got {policy!r}")
+    return [app.lanes[policy]]
+
+
+async def _find_decision(app: App, decision_id: str, who: Caller, wait_s: float) -> tuple[Lane, DecisionRecord]:
+    """A decision of somebody else is as unknown as one that never was."""
+    deadline = asyncio.get_running_loop().time() + wait_s
+    while True:
+        for lane in app.lanes.values():
+            record = await _ask(lane.parts.store.decision(decision_id))
+            if record is not None and _may_see(lane, who, record.scope):
+                return lane, record
+        if asyncio.get_running_loop().time() >= deadline:
+            raise _unknown("decision", decision_id)
+        await asyncio.sleep(_POLL_S)
+
+
+async def _find_example(app: App, example_id: str, who: Caller) -> tuple[Lane, Example]:
+    for lane in app.lanes.values():
+        found = await _ask(lane.parts.store.get(example_id))
+        if found is not None and _may_see(lane, who, found.scope):
+            return lane, found
+    raise _unknown("example", example_id)
+
+
+async def _forget_all(lane: Lane, who: Caller) -> int:
+    """Everything the caller may see and, short of an admin, wrote itself: a shared scope holds others' work too."""
+    forgotten, offset = 0, 0
+    while page := await _ask(lane.parts.store.page(_visible(lane, who), offset, 500)):
+        mine = [one.id for one in page if who.is_admin or one.writer == who.key]
+        forgotten += await _ask(lane.parts.store.remove(mine)) if mine else 0
+        offset += len(page) - len(mine)
+    return forgotten
+
+
+async def _ask(question: Awaitable[T]) -> T:
+    try:
+        return await question
+    except StoreUnavailable as error:
+        raise HTTPException(503, f"the store is away: {error}", {"Retry-After": "1"}) from error
+
+
+def _unknown(kind: str, given: str) -> HTTPException:
+    return HTTPException(404, f"{kind}: expected the id of one that you may see, got {given!r}")

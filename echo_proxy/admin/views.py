@@ -1,0 +1,222 @@
+"""What do readers of the HTTP API see? Documented models, made from the records of the path."""
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from echo_proxy.app import App
+from echo_proxy.lane import Lane
+from echo_proxy.types import Caller, DecisionRecord, Example
+
+
+class View(BaseModel):
+    """A frozen answer whose fields' docstrings stand in OpenAPI."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class FeedbackBody(View):
+    """What an answer was worth: a score or thumbs."""
+
+    decision_id: str = Field(min_length=1, max_length=64)
+    """From the response header `x-echo-decision-id`."""
+    score: float | None = Field(default=None, ge=0, le=1)
+    """0 = useless, 1 = perfect."""
+    thumbs: str | None = Field(default=None, pattern="^(up|down)$")
+    """`up` counts as 1, `down` as 0."""
+    comment: str = Field(default="", max_length=2000)
+    """Kept with the decision."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.score is None) == (self.thumbs is None):
+            raise ValueError("expected either score or thumbs, got " + ("both" if self.score is not None else "neither"))
+        return self
+
+    def to_score(self) -> float:
+        """The score, [0, 1]."""
+        return self.score if self.score is not None else float(self.thumbs == "up")
+
+
+class DecisionView(View):
+    """One decision with its outcome."""
+
+    id: str
+    policy: str
+    scope: str
+    created_at: float
+    """Seconds since the epoch."""
+    arm: str
+    segment: str
+    propensity: float
+    """P(arm | context) when it was drawn."""
+    served_by: str
+    """Deployment id that answered."""
+    n_examples: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    latency_s: float
+    is_whole: bool
+    quality: float
+    reward: float
+    feedback: float | None
+    admitted_id: str
+    """Example that the answer became; empty when it did not."""
+    learned: list[dict[str, Any]]
+    """What the arms have learned from it."""
+    explanation: dict[str, Any]
+    """Candidates with distance and utility, probabilities, adjustments, attempts, signals."""
+
+
+class ExampleView(View):
+    """One stored request-response pair."""
+
+    id: str
+    policy: str
+    scope: str
+    request: str
+    response: str
+    teacher: str
+    decision_id: str
+    writer: str
+    quality: float
+    n_tokens: int
+    uses: float
+    gain: float
+    created_at: float
+    """Seconds since the epoch."""
+    expires_at: float
+    """Seconds since the epoch."""
+
+
+class Forgotten(View):
+    """How many examples were forgotten."""
+
+    forgotten: int
+
+
+class LaneReady(View):
+    """Whether one policy can serve."""
+
+    ready: bool
+    engine: str
+    examples: int
+    detail: str
+    waiting_outcomes: int
+    """Outcomes of this worker that the store does not have yet."""
+
+
+class Ready(View):
+    """Whether this worker can serve."""
+
+    ready: bool
+    embedder: str
+    policies: dict[str, LaneReady]
+    policy_error: str | None
+    """Why the last change of a policy file was refused; the old policy stays in force."""
+
+
+class ArmStats(View):
+    """What all workers together have learned of an arm in one segment."""
+
+    arm: str
+    segment: str
+    weight: float
+    mean_reward: float
+
+
+class Stats(View):
+    """One policy's counts for the caller's scope (an admin sees all scopes)."""
+
+    counts: dict[str, float]
+    """decisions, arm:<name>, admitted, refused:<reason>, pass:<reason>, bypass:<reason>, tokens, cost_usd, ..."""
+    arms: list[ArmStats]
+    """For admins only: it mixes all tenants."""
+
+
+def decision_view(record: DecisionRecord) -> DecisionView:
+    """What a reader sees of a decision."""
+    return DecisionView(
+        id=record.id,
+        policy=record.policy,
+        scope=record.scope,
+        created_at=record.created_at,
+        arm=record.arm,
+        segment=record.segment,
+        propensity=record.propensity,
+        served_by=record.served_by,
+        n_examples=record.n_examples,
+        prompt_tokens=record.prompt_tokens,
+        completion_tokens=record.completion_tokens,
+        cost_usd=record.cost_usd,
+        latency_s=record.latency_s,
+        is_whole=record.is_whole,
+        quality=record.quality,
+        reward=record.reward,
+        feedback=record.feedback,
+        admitted_id=record.admitted_id,
+        learned=[
+            {"arm": one.key.arm, "segment": one.key.segment, "weight": one.weight, "reward": one.reward}
+            for one in record.evidence
+        ],
+        explanation=dict(record.explanation),
+    )
+
+
+def example_view(example: Example, policy: str) -> ExampleView:
+    """What a reader sees of an example; the vector stays in the store."""
+    return ExampleView(
+        id=example.id,
+        policy=policy,
+        scope=example.scope,
+        request=example.request,
+        response=example.response,
+        teacher=example.teacher,
+        decision_id=example.decision_id,
+        writer=example.writer,
+        quality=example.quality,
+        n_tokens=example.n_tokens,
+        uses=example.uses,
+        gain=example.gain,
+        created_at=example.created_at,
+        expires_at=example.expires_at,
+    )
+
+
+async def ready_view(app: App) -> Ready:
+    """Whether this worker can serve; asks every store."""
+    lanes: dict[str, LaneReady] = {}
+    for name, lane in app.lanes.items():
+        status = await lane.parts.store.status()
+        lanes[name] = LaneReady(
+            ready=status.is_ready and lane.is_open,
+            engine=status.engine,
+            examples=status.n_examples,
+            detail=status.detail,
+            waiting_outcomes=len(lane.outbox),
+        )
+    return Ready(
+        ready=all(lane.ready for lane in lanes.values()),
+        embedder=app.embedder.model,
+        policies=lanes,
+        policy_error=app.policy_error,
+    )
+
+
+async def stats_view(lane: Lane, scope: str | None, who: Caller) -> Stats:
+    """Counts of a scope (None = all), and for admins the arms. Raises StoreUnavailable."""
+    counts = await lane.parts.store.counters(scope)
+    sums = lane.parts.knowledge.snapshot() if who.is_admin else {}
+    return Stats(
+        counts=dict(sorted(counts.items())),
+        arms=[
+            ArmStats(
+                arm=key.arm,
+                segment=key.segment,
+                weight=one.weight,
+                mean_reward=one.reward_sum / one.weight if one.weight > 0 else 0.0,
+            )
+            for key, one in sorted(sums.items(), key=lambda item: (item[0].segment, item[0].arm))
+        ],
+    )

@@ -1,0 +1,205 @@
+"""The composition root: settings and policies become lanes at work. Only here are adapters built."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+
+from echo_proxy.clock import SystemClock
+from echo_proxy.embedders.cached import CachedEmbedder
+from echo_proxy.embedders.hosted import HostedEmbedder
+from echo_proxy.embedders.local import LocalEmbedder
+from echo_proxy.errors import PolicyError, StoreUnavailable
+from echo_proxy.lane import Lane
+from echo_proxy.online.knowledge import Knowledge
+from echo_proxy.online.utility import BetaUtility
+from echo_proxy.pipeline import Parts
+from echo_proxy.policy import Policy
+from echo_proxy.policy_files import find_policies, load_policies
+from echo_proxy.protocols import Clock, Embedder, Store, UtilityModel
+from echo_proxy.settings import Settings
+from echo_proxy.stores.connect import StoreConfig, make_store
+from echo_proxy.stores.embedded import EmbeddedRedis
+
+log = logging.getLogger("echo_proxy")
+
+_MAX_BATCH = 8
+"""The local model embeds a batch text by text (about 3 ms each): a longer one would keep its first text waiting."""
+
+
+class App:
+    """All lanes of one worker and what keeps them fresh. Belongs to one event loop."""
+
+    def __init__(self, settings: Settings, lanes: Sequence[Lane], embedder: Embedder) -> None:
+        self.settings = settings
+        self.lanes = {lane.policy.name: lane for lane in lanes}
+        self.embedder = embedder
+        self.policy_error: str | None = None
+        """Why the last reload of the policies was refused; None when all is well."""
+        self._groups = _by_group(lanes)
+        self._stamps = _stamps(settings)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def lane_for(self, model_group: str) -> Lane | None:
+        """The lane that serves a model group."""
+        return self._groups.get(model_group)
+
+    async def start(self) -> None:
+        """Load the embedder, open the stores, begin the upkeep. Raises SchemaMismatch; a store that is away is
+        tried again in the background while calls pass through."""
+        if isinstance(self.embedder, CachedEmbedder):
+            await self.embedder.embed(["warm up"])
+        for lane in self.lanes.values():
+            await self._open(lane)
+        self._tasks = [asyncio.create_task(self._keep_fresh(lane)) for lane in self.lanes.values()]
+        self._tasks.append(asyncio.create_task(self._watch_policies()))
+
+    async def stop(self) -> None:
+        """Write what waits, then let go."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        for lane in self.lanes.values():
+            if not await lane.write():
+                log.warning("policy %s: %d outcomes could not be written", lane.policy.name, len(lane.outbox))
+            await lane.parts.store.close()
+
+    async def _open(self, lane: Lane) -> None:
+        try:
+            await lane.parts.store.open()
+        except StoreUnavailable as error:
+            log.warning("policy %s: the store is away, calls go on without examples: %s", lane.policy.name, error)
+            return
+        lane.is_open = True
+        await lane.read()
+
+    async def _keep_fresh(self, lane: Lane) -> None:
+        """Write outcomes as they come; read what others learned every refresh_s."""
+        refresh_s = self.settings.refresh_s
+        due = 0.0
+        while True:
+            try:
+                async with asyncio.timeout(refresh_s):
+                    await lane.outbox.arrived.wait()
+            except TimeoutError:
+                pass
+            if not lane.is_open:
+                await self._open(lane)
+            is_written = lane.is_open and await lane.write()
+            if is_written and lane.parts.clock.monotonic() >= due:
+                await lane.read()
+                due = lane.parts.clock.monotonic() + refresh_s
+            if not is_written:
+                await asyncio.sleep(refresh_s)
+
+    async def _watch_policies(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.refresh_s)
+            stamps = await asyncio.to_thread(_stamps, self.settings)
+            if stamps != self._stamps:
+                self._stamps = stamps
+                await asyncio.to_thread(self.reload)
+
+    def reload(self) -> None:
+        """Take over changed policies; all stay as they are when one is wrong."""
+        try:
+            policies = load_policies(self.settings.policy_places)
+            self._refuse_new_lanes(policies)
+        except PolicyError as error:
+            self.policy_error = str(error)
+            log.error("policies not reloaded, the old ones stay: %s", error)
+            return
+        for policy in policies:
+            self.lanes[policy.name].adopt(policy, make_utility(policy))
+        self._groups = _by_group(list(self.lanes.values()))
+        self.policy_error = None
+        log.info("policies reloaded: %s", ", ".join(self.lanes))
+
+    def _refuse_new_lanes(self, policies: Sequence[Policy]) -> None:
+        """A lane owns a store: which lanes there are, and their index, is settled at the start."""
+        names = {policy.name for policy in policies}
+        if names != set(self.lanes):
+            raise PolicyError(f"a running proxy keeps its policies {sorted(self.lanes)}, got {sorted(names)}; restart it")
+        for policy in policies:
+            now = self.lanes[policy.name].policy
+            if policy.retrieval.index != now.retrieval.index or policy.bandit.half_life_s != now.bandit.half_life_s:
+                raise PolicyError(
+                    f"policy {policy.name}: retrieval.index and bandit.half_life_s belong to the store; restart the proxy"
+                )
+
+
+def build_app(settings: Settings, clock: Clock | None = None) -> App:
+    """Everything put together, nothing started. Raises PolicyError, StoreError."""
+    clock = clock or SystemClock()
+    policies = load_policies(settings.policy_places)
+    embedder = CachedEmbedder(make_embedder(settings), max_batch=_MAX_BATCH)
+    url = store_url(settings)
+    lanes = [Lane(_parts(policy, embedder, url, settings, clock), settings.max_pending) for policy in policies]
+    return App(settings, lanes, embedder)
+
+
+def _parts(policy: Policy, embedder: Embedder, url: str, settings: Settings, clock: Clock) -> Parts:
+    return Parts(
+        policy=policy,
+        embedder=embedder,
+        store=open_store(policy, embedder, url, settings, clock),
+        knowledge=Knowledge(),
+        utility=make_utility(policy),
+        clock=clock,
+        new_seed=lambda: secrets.randbits(63),
+    )
+
+
+def open_store(policy: Policy, embedder: Embedder, url: str, settings: Settings, clock: Clock) -> Store:
+    """The store of one policy, not connected yet."""
+    config = StoreConfig(
+        policy=policy.name,
+        model=embedder.model,
+        dimensions=embedder.dimensions,
+        index=policy.retrieval.index,
+        half_life_s=policy.bandit.half_life_s,
+        decision_ttl_s=policy.log.ttl_s,
+        log_length=policy.log.length,
+    )
+    return make_store(url, config, clock, settings.store_timeout_s)
+
+
+def make_utility(policy: Policy) -> UtilityModel:
+    """The model that values examples."""
+    return BetaUtility(policy.selection.utility)
+
+
+def make_embedder(settings: Settings) -> Embedder:
+    """The embedder that the settings name, not loaded yet."""
+    if settings.embedder == "local":
+        return LocalEmbedder()
+    key = settings.embedder_api_key
+    return HostedEmbedder(
+        settings.embedder,
+        settings.embedder_dimensions,
+        api_base=settings.embedder_api_base,
+        api_key=key.get_secret_value() if key else None,
+    )
+
+
+def store_url(settings: Settings) -> str:
+    """The store's URL, or the best embedded one that this machine can run."""
+    given = settings.store_url.get_secret_value()
+    if given:
+        return given
+    if EmbeddedRedis.is_available():
+        return f"embedded://{settings.folder / 'redis'}"
+    return f"sqlite://{settings.folder / 'echo.db'}"
+
+
+def _by_group(lanes: Sequence[Lane]) -> Mapping[str, Lane]:
+    return {group: lane for lane in lanes for group in lane.policy.match.model_groups}
+
+
+def _stamps(settings: Settings) -> Mapping[str, float]:
+    """When each policy file last changed; a folder's list of files counts too."""
+    try:
+        return {str(path): path.stat().st_mtime for path in find_policies(settings.policy_places)}
+    except (PolicyError, OSError):
+        return {}

@@ -1,0 +1,134 @@
+"""What is known of each arm, given all the evidence so far?
+
+Evidence is kept as sums, so order does not matter, workers merge by adding, and late feedback replaces an early guess
+by adding the difference.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+
+from echo_proxy.types import ArmSums, Vector
+
+NEGLIGIBLE_WEIGHT = 1e-9
+"""Evidence below this counts as none: it is what rounding leaves after a correction, not an observation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """What a bandit sees of its arms, in one fixed order."""
+
+    weights: Vector
+    """Evidence weight per arm, prior included, shape (n_arms,), at least 0."""
+    means: Vector
+    """Expected reward per arm, prior included, shape (n_arms,), in [0, 1]."""
+
+
+def evidence(weight: float, reward: float) -> ArmSums:
+    """Sums of a single observation.
+
+    Raises:
+        ValueError: the weight is negative or not finite, or the reward is outside [0, 1].
+    """
+    if not (isfinite(weight) and weight >= 0.0):
+        raise ValueError(f"weight must be finite and at least 0, got {weight}")
+    if not 0.0 <= reward <= 1.0:  # False for NaN as well
+        raise ValueError(f"reward must be in [0, 1], got {reward}")
+    return ArmSums(weight, weight * reward, weight * reward**2)
+
+
+def merge(a: ArmSums, b: ArmSums) -> ArmSums:
+    """Evidence of two workers together."""
+    return ArmSums(a.weight + b.weight, a.reward_sum + b.reward_sum, a.reward_sq_sum + b.reward_sq_sum)
+
+
+def add(sums: ArmSums, weight: float, reward: float) -> ArmSums:
+    """Sums after one more observation; raises ValueError like `evidence`."""
+    return merge(sums, evidence(weight, reward))
+
+
+def difference(new: tuple[float, float], old: tuple[float, float]) -> ArmSums:
+    """What turns sums that learned `old` into sums that learned `new` instead, by merging.
+
+    Args:
+        new: weight and reward of the final evidence.
+        old: weight and reward of the provisional evidence, the weight as it stands in the sums now (faded with them).
+
+    Returns:
+        Sums whose fields may be negative.
+
+    Raises:
+        ValueError: like `evidence`.
+    """
+    return merge(evidence(*new), _negative(evidence(*old)))
+
+
+def fade(sums: ArmSums, factor: float) -> ArmSums:
+    """The same mean with less weight, so that a model that changed is noticed.
+
+    Raises:
+        ValueError: the factor is outside [0, 1].
+    """
+    if not 0.0 <= factor <= 1.0:
+        raise ValueError(f"factor must be in [0, 1], got {factor}")
+    return _scale(sums, factor)
+
+
+def combine(sums: Sequence[ArmSums], prior_mean: float | Vector, prior_weight: float) -> Estimates:
+    """Each arm's evidence together with `prior_weight` imagined observations of `prior_mean`.
+
+    Args:
+        sums: evidence per arm, length n_arms.
+        prior_mean: expected reward before any evidence, in [0, 1]; one for all arms or shape (n_arms,).
+        prior_weight: how many observations the prior counts for, at least 0; 0 leaves the plain mean of the rewards.
+
+    Returns:
+        Weights and means per arm. An arm without evidence or prior weight has weight 0 and the prior's mean.
+
+    Raises:
+        ValueError: the prior is out of range, or its shape disagrees with the number of arms.
+    """
+    priors = _checked_prior(prior_mean, prior_weight, len(sums))  # (n_arms,)
+    # A correction can leave a weight a rounding error below zero.
+    weights = np.maximum(np.array([arm.weight for arm in sums], dtype=np.float64), 0.0)  # (n_arms,)
+    rewards = np.array([arm.reward_sum for arm in sums], dtype=np.float64)  # (n_arms,)
+    totals = weights + prior_weight  # (n_arms,)
+    is_known = totals > NEGLIGIBLE_WEIGHT  # (n_arms,)
+    means = np.where(is_known, (rewards + prior_weight * priors) / np.where(is_known, totals, 1.0), priors)
+    return Estimates(totals, np.clip(means, 0.0, 1.0))
+
+
+def check_estimates(weights: Vector, means: Vector) -> None:
+    """Refuse what no bandit can decide on.
+
+    Raises:
+        ValueError: there is no arm, shapes disagree, a weight is negative, or a value is not finite.
+    """
+    if weights.ndim != 1 or weights.shape != means.shape or weights.size == 0:
+        raise ValueError(f"weights and means must both have shape (n_arms,), got {weights.shape} and {means.shape}")
+    if not (np.isfinite(weights).all() and (weights >= 0.0).all()):
+        raise ValueError(f"weights must be finite and at least 0, got {weights.tolist()}")
+    if not np.isfinite(means).all():
+        raise ValueError(f"means must be finite, got {means.tolist()}")
+
+
+def _checked_prior(prior_mean: float | Vector, prior_weight: float, n_arms: int) -> Vector:
+    """The prior's mean per arm, shape (n_arms,)."""
+    priors = np.asarray(prior_mean, dtype=np.float64)
+    if priors.shape not in ((), (n_arms,)):
+        raise ValueError(f"prior_mean must be one number or have shape ({n_arms},), got shape {priors.shape}")
+    if not ((priors >= 0.0) & (priors <= 1.0)).all():
+        raise ValueError(f"prior_mean must be in [0, 1], got {prior_mean}")
+    if not (isfinite(prior_weight) and prior_weight >= 0.0):
+        raise ValueError(f"prior_weight must be finite and at least 0, got {prior_weight}")
+    return np.broadcast_to(priors, (n_arms,))
+
+
+def _scale(sums: ArmSums, factor: float) -> ArmSums:
+    return ArmSums(factor * sums.weight, factor * sums.reward_sum, factor * sums.reward_sq_sum)
+
+
+def _negative(sums: ArmSums) -> ArmSums:
+    return _scale(sums, -1.0)

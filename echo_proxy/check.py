@@ -1,0 +1,65 @@
+"""Would these policies work, and what would they do?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from echo_proxy.litellm.config import LiteLLMConfig, check_policy, read_litellm_config
+from echo_proxy.policy import Policy
+from echo_proxy.policy_files import load_policies
+
+
+def check(places: Sequence[Path], config_path: Path | None, console: Console | None = None) -> int:
+    """Print what each policy would do. Raises PolicyError or SettingsError at the first that is wrong."""
+    console = console or Console()
+    policies = load_policies(places)
+    config = read_litellm_config(config_path) if config_path else None
+    for policy in policies:
+        if config is not None:
+            check_policy(policy, config)
+        _show(policy, config, console)
+    if config is not None:
+        _show_missing_lines(config, console)
+    console.print(f"[green]ok[/green]: {len(policies)} " + ("policy" if len(policies) == 1 else "policies"))
+    return 0
+
+
+def _show(policy: Policy, config: LiteLLMConfig | None, console: Console) -> None:
+    console.print(f"\n[bold]{policy.name}[/bold] - {_summary(policy)}", soft_wrap=True)
+    table = Table("arm", "deployment", "examples", "teacher", "expected reward", *(["found as"] if config else []))
+    for arm in policy.to_arms():
+        prior = policy.bandit.prior.reward if arm.prior_reward is None else arm.prior_reward
+        row = [arm.name, arm.deployment, f"up to {arm.n_examples}" if arm.n_examples else "none"]
+        row += ["yes" if arm.is_teacher else "", f"{prior:g} (worth {policy.bandit.prior.weight:g} answers)"]
+        table.add_row(*row, *([_found(arm.deployment, policy, config)] if config else []))
+    console.print(table)
+
+
+def _summary(policy: Policy) -> str:
+    bandit = policy.bandit
+    acting = "decides and acts" if policy.mode == "act" else "shadow: decides and logs, LiteLLM acts"
+    return (
+        f"serves {', '.join(policy.match.model_groups)}; {acting}; bandit {bandit.kind}; examples shared by "
+        f"{policy.scope} within distance {policy.retrieval.max_distance:g}; planning at most "
+        f"{policy.deadline_s * 1000:g} ms; otherwise {policy.default_deployment or 'LiteLLM chooses'}"
+    )
+
+
+def _found(deployment: str, policy: Policy, config: LiteLLMConfig) -> str:
+    found = [
+        one.model
+        for one in config.deployments
+        if one.model_group in policy.match.model_groups and deployment in one.names
+    ]
+    return ", ".join(found) or "not in the file (may be in the database)"
+
+
+def _show_missing_lines(config: LiteLLMConfig, console: Console) -> None:
+    if not config.has_callback:
+        console.print(
+            "note: litellm_settings.callbacks lacks echo_proxy.litellm.hooks.callback; `echo-proxy serve` adds it, "
+            "plain `litellm --config` needs the line",
+            soft_wrap=True,
+        )

@@ -1,0 +1,43 @@
+"""What can go wrong, as a tree.
+
+    EchoProxyError
+    ├── PolicyError            a policy file is wrong: file, line, field, what was expected
+    ├── SettingsError          a process setting (ECHO_*) is wrong
+    ├── StoreError
+    │   ├── StoreUnavailable   the store does not answer; the request goes on without examples
+    │   └── SchemaMismatch     the index was made with another embedding model or size
+    ├── EmbedderError          a text could not be embedded
+    └── LocalModelError        a local model could not be started or asked
+"""
+
+
+class EchoProxyError(Exception):
+    """Root of everything that Echo raises on purpose."""
+
+
+class PolicyError(EchoProxyError):
+    """A policy file is wrong; the message names file, line, field, what was expected and what came."""
+
+
+class SettingsError(EchoProxyError):
+    """A process setting is wrong; the message names the variable."""
+
+
+class StoreError(EchoProxyError):
+    """The store could not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer, or not in time."""
+
+
+class SchemaMismatch(StoreError):
+    """The index was made with another embedding model or vector size than the process has now."""
+
+
+class EmbedderError(EchoProxyError):
+    """A text could not be embedded."""
+
+
+class LocalModelError(EchoProxyError):
+    """A local model could not be started or asked."""

@@ -1,0 +1,165 @@
+"""What is LiteLLM asking of us, in our words? Request dicts of three endpoints become a Call."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from echo_proxy.types import Call, Caller, Message
+
+_ROUTES = (("/chat/completions", "chat"), ("/responses", "responses"), ("/messages", "messages"))
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+_OPT_OUT = frozenset({"1", "true", "yes", "on"})
+_ADMIN_ROLES = frozenset({"proxy_admin", "proxy_admin_viewer"})
+
+Kwargs = Mapping[str, Any]
+"""LiteLLM's request keywords; they stop in this folder."""
+
+
+def call_from(model_group: str, messages: Sequence[Mapping[str, Any]] | None, kwargs: Kwargs) -> Call:
+    """The call as LiteLLM's router sees it, after authentication and before a deployment is chosen."""
+    metadata = metadata_of(kwargs)
+    endpoint = endpoint_of(metadata)
+    turns = _turns(endpoint, messages, kwargs)
+    return Call(
+        call_id=str(kwargs.get("litellm_call_id") or ""),
+        model_group=model_group,
+        endpoint=endpoint,
+        messages=turns or (),
+        caller=caller_of(metadata),
+        obstacle=obstacle_in(endpoint, kwargs) or (None if turns is not None else "not_only_text"),
+        is_opted_out=_header(metadata, "x-echo-bypass").lower() in _OPT_OUT,
+        wants_json=_response_format(endpoint, kwargs) == "json_object",
+        is_streamed=bool(kwargs.get("stream")),
+    )
+
+
+def metadata_of(kwargs: Kwargs) -> Mapping[str, Any]:
+    """Where LiteLLM keeps who is asking; its place depends on the endpoint."""
+    for key in ("litellm_metadata", "metadata"):
+        found = kwargs.get(key)
+        if isinstance(found, Mapping) and "user_api_key_request_route" in found:
+            return found
+    return kwargs.get("metadata") or {}
+
+
+def endpoint_of(metadata: Mapping[str, Any]) -> str:
+    """chat, responses, messages, or the route itself when it is none of them."""
+    route = str(metadata.get("user_api_key_request_route") or "")
+    return next((name for suffix, name in _ROUTES if route.endswith(suffix)), route or "unknown")
+
+
+def caller_of(metadata: Mapping[str, Any]) -> Caller:
+    """Who asks, as LiteLLM's key check established it."""
+    return Caller(
+        key=str(metadata.get("user_api_key_hash") or metadata.get("user_api_key") or "anonymous"),
+        team=metadata.get("user_api_key_team_id"),
+        organization=metadata.get("user_api_key_org_id"),
+        user=metadata.get("user_api_key_user_id"),
+    )
+
+
+def caller_from_auth(auth: Any) -> Caller:
+    """Who asks a route of ours; `auth` is LiteLLM's UserAPIKeyAuth."""
+    role = getattr(auth.user_role, "value", auth.user_role)
+    return Caller(
+        key=str(auth.api_key or "anonymous"),
+        team=auth.team_id,
+        organization=auth.org_id,
+        user=auth.user_id,
+        is_admin=role in _ADMIN_ROLES,
+    )
+
+
+def obstacle_in(endpoint: str, kwargs: Kwargs) -> str | None:
+    """Why an example must not stand in this call; the reason is what gets counted."""
+    if any(kwargs.get(key) for key in ("tools", "functions")):
+        return "tools"
+    if (kwargs.get("n") or 1) != 1:
+        return "several_choices"
+    if kwargs.get("logprobs") or kwargs.get("top_logprobs"):
+        return "logprobs"
+    if any(kwargs.get(key) for key in ("audio", "modalities", "prediction")):
+        return "audio_or_prediction"
+    if any(kwargs.get(key) for key in ("previous_response_id", "conversation", "prompt", "background")):
+        return "server_side_history"
+    if _response_format(endpoint, kwargs) not in ("text", "json_object"):
+        return "response_format"
+    return None
+
+
+def _response_format(endpoint: str, kwargs: Kwargs) -> str:
+    chosen = kwargs.get("response_format")
+    if endpoint == "responses":
+        chosen = (kwargs.get("text") or {}).get("format") if isinstance(kwargs.get("text"), Mapping) else None
+    if chosen is None:
+        return "text"
+    return str(chosen.get("type", "unknown")) if isinstance(chosen, Mapping) else "schema"
+
+
+def _header(metadata: Mapping[str, Any], name: str) -> str:
+    headers = metadata.get("headers")
+    if not isinstance(headers, Mapping):
+        return ""
+    return next((str(value) for key, value in headers.items() if str(key).lower() == name), "")
+
+
+# ------------------------------------------------------------------ dialogues
+
+
+def _turns(
+    endpoint: str, messages: Sequence[Mapping[str, Any]] | None, kwargs: Kwargs
+) -> tuple[Message, ...] | None:
+    """The dialogue as text, system first; None when it holds something else."""
+    if endpoint == "responses":
+        given = kwargs.get("input")
+        items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+        return _all_text(_system(kwargs.get("instructions")), items)
+    if endpoint == "messages":
+        return _all_text(_system(kwargs.get("system")), messages or kwargs.get("messages"))
+    return _all_text([], messages or kwargs.get("messages"))
+
+
+def _system(content: Any) -> list[Mapping[str, Any]]:
+    return [{"role": "system", "content": content}] if content else []
+
+
+def _all_text(system: list[Mapping[str, Any]], items: Any) -> tuple[Message, ...] | None:
+    if not isinstance(items, Sequence) or isinstance(items, str):
+        return None
+    turns = [_message(item) for item in (*system, *items)]
+    return None if any(turn is None for turn in turns) else tuple(turn for turn in turns if turn is not None)
+
+
+def _message(item: Any) -> Message | None:
+    if not isinstance(item, Mapping) or item.get("tool_calls") or item.get("function_call"):
+        return None
+    if item.get("type") not in (None, "message"):
+        return None
+    role = _role(item.get("role"))
+    text = text_of(item.get("content"))
+    return None if role is None or text is None else Message(role, text)
+
+
+def _role(role: Any) -> Literal["system", "user", "assistant"] | None:
+    if role in ("system", "developer"):
+        return "system"
+    if role == "user":
+        return "user"
+    return "assistant" if role == "assistant" else None
+
+
+def text_of(content: Any) -> str | None:
+    """The text of a message's content; None when a part is not text."""
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        return None
+    parts = [_part_text(part) for part in content]
+    return None if any(part is None for part in parts) else "\n".join(part for part in parts if part)
+
+
+def _part_text(part: Any) -> str | None:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Mapping) and part.get("type") in _TEXT_PARTS and isinstance(part.get("text"), str):
+        return str(part["text"])
+    return None

@@ -1,0 +1,196 @@
+"""What does Echo do at each of LiteLLM's hooks? Everything that can fail here fails open in `hooks.py`."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from echo_proxy.app import App
+from echo_proxy.errors import EmbedderError
+from echo_proxy.lane import Lane
+from echo_proxy.litellm.answers import answer_from, failure_from, is_deployment_to_blame
+from echo_proxy.litellm.calls import call_from
+from echo_proxy.litellm.flights import Flight, FlightBook
+from echo_proxy.litellm.rewrite import rewrite
+from echo_proxy.protocols import Clock
+from echo_proxy.telemetry.counts import EVERYONE
+from echo_proxy.types import Attempt, Call, PassThrough, Plan
+
+log = logging.getLogger("echo_proxy")
+
+Deployment = Mapping[str, Any]
+"""One of LiteLLM's deployments."""
+_MAX_HEADERS = 20_000
+
+
+class Desk:
+    """Echo's side of LiteLLM's hooks. Belongs to one event loop."""
+
+    def __init__(self, app: App, clock: Clock) -> None:
+        self.app = app
+        self._clock = clock
+        self._flights = FlightBook()
+        self._headers: OrderedDict[str, dict[str, str]] = OrderedDict()
+
+    # ------------------------------------------------------------------ choosing and equipping
+
+    async def pick(
+        self,
+        model_group: str,
+        healthy: Sequence[Deployment],
+        messages: Sequence[Mapping[str, Any]] | None,
+        kwargs: Mapping[str, Any],
+    ) -> Sequence[Deployment]:
+        """The deployments that may serve this attempt; never empty unless `healthy` is."""
+        lane = self.app.lane_for(model_group)
+        flight = self._flights.get(str(kwargs.get("litellm_call_id") or ""))
+        if flight is not None:
+            return self._pick_again(flight, lane, healthy)
+        if lane is None:
+            return healthy
+        call = call_from(model_group, messages, kwargs)
+        plan = await self._plan(lane, call, healthy)
+        if isinstance(plan, PassThrough):
+            self._note_headers(call.call_id, {"x-echo-policy": lane.policy.name, "x-echo-pass": plan.reason})
+            return _named(lane.policy.default_deployment, healthy)
+        return self._take_off(lane, plan, healthy)
+
+    async def _plan(self, lane: Lane, call: Call, healthy: Sequence[Deployment]) -> Plan | PassThrough:
+        try:
+            return await lane.plan(call, _names(healthy))
+        except TimeoutError:
+            return lane.bypass("deadline")
+        except EmbedderError as error:
+            log.warning("call %s goes on without Echo: %s", call.call_id, error)
+            return lane.bypass("embedder")
+
+    def _take_off(self, lane: Lane, plan: Plan, healthy: Sequence[Deployment]) -> Sequence[Deployment]:
+        decision = None if plan.is_shadow else plan.decision
+        flight = Flight(lane, plan, self._clock.monotonic(), decision, awaits_deployment=True)
+        for lost in self._flights.put(plan.request.call_id, flight):
+            lost.lane.counts.add(lost.plan.request.scope, "unsettled")
+        self._note_headers(plan.request.call_id, _plan_headers(plan))
+        return healthy if decision is None else _named(decision.arm.deployment, healthy)
+
+    def _pick_again(self, flight: Flight, lane: Lane | None, healthy: Sequence[Deployment]) -> Sequence[Deployment]:
+        """A retry, or a fallback to another group: draw again among what has not failed this request."""
+        flight.awaits_deployment = True
+        flight.decision = None
+        if lane is not flight.lane or flight.plan.is_shadow:
+            return healthy
+        fresh = [one for one in healthy if _id(one) not in flight.failed_deployments] or healthy
+        again = flight.lane.reroute(flight.plan, _names(fresh))
+        if again is None:
+            return healthy
+        flight.plan, flight.decision = again, again.decision
+        self._note_headers(again.request.call_id, _plan_headers(again))
+        return _named(again.decision.arm.deployment, fresh)
+
+    def equip(self, kwargs: dict[str, Any]) -> dict[str, Any] | None:
+        """The request with its examples, once the deployment of an attempt is known; None = send it as it is.
+
+        LiteLLM calls this for the outer and again for the inner call of bridged endpoints: only the first counts.
+        """
+        flight = self._flights.get(str(kwargs.get("litellm_call_id") or ""))
+        if flight is None or not flight.awaits_deployment:
+            return None
+        flight.awaits_deployment = False
+        attempt = self._attempt(flight, kwargs)
+        flight.attempts.append(attempt)
+        if attempt.decision is None or not flight.plan.prompt.n_examples:
+            return None
+        return rewrite(flight.plan.request.endpoint, kwargs, flight.plan.prompt)
+
+    def _attempt(self, flight: Flight, kwargs: Mapping[str, Any]) -> Attempt:
+        deployment_id = str((kwargs.get("model_info") or {}).get("id") or "")
+        names = {deployment_id, str(kwargs.get("model") or "")}
+        known = next((arm.deployment for arm in flight.lane.policy.arms if arm.deployment in names), deployment_id)
+        decision = flight.decision if flight.decision and flight.decision.arm.deployment in names else None
+        return Attempt(deployment_id, known, decision)
+
+    # ------------------------------------------------------------------ what came of it
+
+    def note_attempt_failure(self, kwargs: Mapping[str, Any], error: BaseException) -> None:
+        """An attempt of one deployment failed; another may follow."""
+        flight = self._flights.get(str(kwargs.get("litellm_call_id") or ""))
+        if flight is None or not flight.attempts or flight.attempts[-1].error is not None:
+            return
+        blamed = is_deployment_to_blame(error)
+        flight.attempts[-1] = replace(flight.attempts[-1], error=type(error).__name__, is_blamed=blamed)
+
+    def note_answer(self, kwargs: Mapping[str, Any], response: Any) -> None:
+        """A call succeeded, perhaps as the inner half of a bridged one; the first report with an answer counts."""
+        call_id = str(kwargs.get("litellm_call_id") or "")
+        flight = self._flights.get(call_id)
+        if flight is None or flight.answer is not None:
+            return
+        flight.answer = answer_from(kwargs, response)
+        self._settle_if_due(call_id, flight)
+
+    def note_stream_end(self, call_id: str, is_whole: bool) -> None:
+        """The caller has read a stream to its end, or left it."""
+        flight = self._flights.get(call_id)
+        if flight is None:
+            return
+        flight.stream_end = is_whole
+        self._settle_if_due(call_id, flight)
+
+    def note_failure(self, data: Mapping[str, Any], error: BaseException) -> None:
+        """The caller got an error: all attempts have failed."""
+        call_id = str(data.get("litellm_call_id") or "")
+        flight = self._flights.get(call_id)
+        if flight is None:
+            return
+        flight.answer = failure_from(error, flight.plan.request.received_at, self._clock.now())
+        self._settle_if_due(call_id, flight)
+
+    def _settle_if_due(self, call_id: str, flight: Flight) -> None:
+        if not flight.is_due or flight.answer is None:
+            return
+        flight.is_settled = True
+        self._flights.drop(call_id)
+        was_read = flight.stream_end is not False
+        flight.lane.settle(flight.plan, replace(flight.answer, was_read_to_end=was_read), flight.attempts)
+
+    # ------------------------------------------------------------------ telling
+
+    def headers(self, data: Mapping[str, Any]) -> dict[str, str]:
+        """Response headers of a call."""
+        return self._headers.get(str(data.get("litellm_call_id") or ""), {})
+
+    def bypass(self, model_group: str, error: BaseException) -> None:
+        """Count a failure of ours that was kept from the caller."""
+        lane = self.app.lane_for(model_group) or next(iter(self.app.lanes.values()))
+        lane.bypass(f"error_{type(error).__name__}", EVERYONE)
+
+    def _note_headers(self, call_id: str, headers: dict[str, str]) -> None:
+        self._headers[call_id] = headers
+        if len(self._headers) > _MAX_HEADERS:
+            self._headers.popitem(last=False)
+
+
+def _plan_headers(plan: Plan) -> dict[str, str]:
+    return {
+        "x-echo-decision-id": plan.request.decision_id,
+        "x-echo-policy": plan.policy,
+        "x-echo-arm": plan.decision.arm.name,
+        "x-echo-examples": str(plan.prompt.n_examples),
+    }
+
+
+def _id(deployment: Deployment) -> str:
+    return str((deployment.get("model_info") or {}).get("id") or "")
+
+
+def _model(deployment: Deployment) -> str:
+    return str((deployment.get("litellm_params") or {}).get("model") or "")
+
+
+def _names(deployments: Sequence[Deployment]) -> frozenset[str]:
+    return frozenset(name for one in deployments for name in (_id(one), _model(one)) if name)
+
+
+def _named(name: str | None, deployments: Sequence[Deployment]) -> Sequence[Deployment]:
+    """Those that go by the name; all when none does, because an empty list would be an error to the caller."""
+    return [one for one in deployments if name in (_id(one), _model(one))] or deployments

@@ -1,0 +1,94 @@
+"""How does Echo come up inside a proxy worker? Named in LITELLM_WORKER_STARTUP_HOOKS."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+import litellm
+from fastapi import FastAPI
+
+from echo_proxy.admin.routes import make_router
+from echo_proxy.app import App, build_app
+from echo_proxy.clock import SystemClock
+from echo_proxy.litellm.calls import caller_from_auth
+from echo_proxy.litellm.config import PROVIDER, LiteLLMConfig, check_policy, read_litellm_config
+from echo_proxy.litellm.desk import Desk
+from echo_proxy.litellm.runtime import set_desk
+from echo_proxy.settings import Settings
+
+log = logging.getLogger("echo_proxy")
+
+_sentinels: set[asyncio.Task[None]] = set()
+"""Tasks are only weakly referenced by their loop."""
+
+
+async def startup() -> None:
+    """Start Echo in this worker and add its routes to LiteLLM's app.
+
+    Raises PolicyError, SettingsError or SchemaMismatch, which stop the worker: better no start than a wrong one.
+    """
+    from litellm.proxy.proxy_server import app as proxy_app
+    from litellm.proxy.proxy_server import user_api_key_auth
+
+    settings = Settings()
+    app = build_app(settings)
+    config = _config(settings)
+    if config is not None:
+        for lane in app.lanes.values():
+            check_policy(lane.policy, config)
+        _add_missing_lines(config, is_launched=settings.litellm_config is not None)
+        _warm_up_local_models(config, settings)
+    await app.start()
+    set_desk(Desk(app, SystemClock()))
+    _add_routes(proxy_app, app, user_api_key_auth)
+    _stop_with_the_loop(app)
+    log.info("Echo is up: policies %s", ", ".join(app.lanes))
+
+
+def _config(settings: Settings) -> LiteLLMConfig | None:
+    path = settings.litellm_config or os.environ.get("CONFIG_FILE_PATH")
+    return read_litellm_config(Path(path)) if path else None
+
+
+def _add_missing_lines(config: LiteLLMConfig, *, is_launched: bool) -> None:
+    """Under our launcher an untouched LiteLLM config works too: what it lacks is registered before it is read."""
+    if is_launched and not config.has_callback:
+        from echo_proxy.litellm.hooks import callback
+
+        litellm.callbacks.append(callback)
+    if config.uses_provider and not config.has_provider:
+        from echo_proxy.litellm.provider import provider
+
+        litellm.custom_provider_map.append({"provider": PROVIDER, "custom_handler": provider})
+        litellm.utils.custom_llm_setup()
+
+
+def _warm_up_local_models(config: LiteLLMConfig, settings: Settings) -> None:
+    if not config.uses_provider:
+        return
+    from echo_proxy.litellm.provider import warm_up_models
+
+    items = [one.settings for one in config.deployments if one.model.startswith(f"{PROVIDER}/")]
+    warm_up_models(items, config.path.parent, settings.folder)
+
+
+def _add_routes(proxy_app: FastAPI, app: App, authenticate: object) -> None:
+    proxy_app.include_router(make_router(app, authenticate, caller_from_auth))
+    proxy_app.openapi_schema = None
+
+
+def _stop_with_the_loop(app: App) -> None:
+    """LiteLLM offers no shutdown hook; the server cancels all tasks when its loop ends, and this one stops Echo."""
+
+    async def sentinel() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            set_desk(None)
+            await app.stop()
+            raise
+
+    task = asyncio.create_task(sentinel())
+    _sentinels.add(task)
+    task.add_done_callback(_sentinels.discard)

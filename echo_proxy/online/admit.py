@@ -1,0 +1,77 @@
+"""Does the answer become an example?"""
+
+from echo_proxy.online.judge import is_refusal
+from echo_proxy.online.receive import n_user_turns
+from echo_proxy.policy import Policy
+from echo_proxy.protocols import Examples
+from echo_proxy.types import Example, Outcome, Plan, Quality, Query
+
+
+def reason_to_refuse(plan: Plan, outcome: Outcome, quality: Quality, policy: Policy) -> str | None:
+    """Why the answer must not be kept; None when it may."""
+    rules = policy.admission
+    if not rules.enabled:
+        return "disabled"
+    if plan.vector is None:
+        return "no_vector"
+    if not _is_from_teacher(outcome, policy):
+        return "not_a_teacher"
+    if not outcome.may_keep:
+        return "redacted"
+    if not outcome.is_whole:
+        return "not_whole"
+    if not outcome.text.strip() or is_refusal(outcome.text, policy.judge):
+        return "empty_or_refusal"
+    if quality.estimate < rules.min_feedback:
+        return "quality"
+    if n_user_turns(plan.request.dialogue) > rules.max_turns:
+        return "turns"
+    if n_tokens(plan, outcome) > rules.max_tokens:
+        return "tokens"
+    return None
+
+
+def example_from(plan: Plan, outcome: Outcome, quality: Quality, policy: Policy) -> Example:
+    """The example that the answer becomes. Only for plans with a vector."""
+    assert plan.vector is not None  # reason_to_refuse has seen to it
+    request = plan.request
+    return Example(
+        id=request.decision_id,
+        scope=request.scope,
+        partition=request.partition,
+        request=request.text,
+        response=outcome.text,
+        vector=plan.vector,
+        teacher=outcome.deployment_id,
+        decision_id=request.decision_id,
+        writer=request.caller.key,
+        quality=quality.estimate,
+        n_tokens=n_tokens(plan, outcome),
+        created_at=request.received_at,
+        expires_at=request.received_at + policy.admission.ttl_s,
+    )
+
+
+async def twins_of(example: Example, policy: Policy, store: Examples) -> tuple[str, ...]:
+    """Ids of stored examples that ask the same; the new one replaces them. Raises StoreUnavailable."""
+    near = await store.nearest(
+        Query(
+            example.vector,
+            example.scope,
+            example.partition,
+            k=4,
+            max_distance=policy.admission.duplicate_distance,
+            now=example.created_at,
+        )
+    )
+    return tuple(candidate.example.id for candidate in near if candidate.example.id != example.id)
+
+
+def n_tokens(plan: Plan, outcome: Outcome) -> int:
+    """Tokens of the pair, estimated: the question by its length (about 4 characters a token), the answer as billed."""
+    return max(1, len(plan.request.text) // 4) + outcome.completion_tokens
+
+
+def _is_from_teacher(outcome: Outcome, policy: Policy) -> bool:
+    served = next((attempt for attempt in reversed(outcome.attempts) if attempt.error is None), None)
+    return served is not None and any(arm.is_teacher and arm.deployment == served.deployment for arm in policy.to_arms())

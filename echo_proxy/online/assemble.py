@@ -1,0 +1,48 @@
+"""What will the chosen arm be sent beside the caller's own words?"""
+
+import re
+from collections.abc import Sequence
+
+from echo_proxy.policy import PromptPolicy
+from echo_proxy.types import Arm, Candidate, Message, Prompt, Selection
+
+_MARKER = re.compile(r"<\|[^|<>]{1,64}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>", re.IGNORECASE)
+"""Control tokens of common chat templates: in stored text they could close our turn and open another."""
+_FENCE = re.compile(r"</?\s*examples?\b[^>]*>", re.IGNORECASE)
+
+
+def assemble(selection: Selection, arm: Arm, rules: PromptPolicy) -> Prompt:
+    """The examples that the arm takes, as data in the form that the policy wants."""
+    chosen = selection.first(arm.n_examples)
+    if not chosen:
+        return Prompt()
+    shown = chosen if rules.order == "best_first" else tuple(reversed(chosen))
+    ids = tuple(candidate.example.id for candidate in shown)
+    if rules.format == "block":
+        return Prompt(block=_block(shown, rules.notice), example_ids=ids)
+    return Prompt(turns=_turns(shown), system_notice=rules.notice, example_ids=ids)
+
+
+def _turns(shown: Sequence[Candidate]) -> tuple[Message, ...]:
+    return tuple(
+        message
+        for candidate in shown
+        for message in (
+            Message("user", neutralize(candidate.example.request)),
+            Message("assistant", neutralize(candidate.example.response)),
+        )
+    )
+
+
+def _block(shown: Sequence[Candidate], notice: str) -> str:
+    examples = "\n".join(
+        f"<example>\nQ: {neutralize(candidate.example.request)}\nA: {neutralize(candidate.example.response)}\n</example>"
+        for candidate in shown
+    )
+    return f"<examples>\n{notice}\n{examples}\n</examples>\n\n" if notice else f"<examples>\n{examples}\n</examples>\n\n"
+
+
+def neutralize(text: str) -> str:
+    """Stored text that can no longer be read as a control token or as the end of our fence."""
+    spaced = _MARKER.sub(lambda match: f"{match.group()[0]} {match.group()[1:]}", text)
+    return _FENCE.sub(lambda match: match.group().replace("<", "< "), spaced)

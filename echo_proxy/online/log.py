@@ -1,0 +1,155 @@
+"""What does the record say, so that the decision can be explained and evaluated later?"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from echo_proxy.policy import LogPolicy
+from echo_proxy.types import (
+    Attempt,
+    Candidate,
+    Decision,
+    DecisionRecord,
+    Evidence,
+    Feedback,
+    Json,
+    Outcome,
+    Plan,
+    Quality,
+)
+
+_MAX_TEXT = 2_000
+"""Characters kept of a text; records are for looking at, examples hold the whole."""
+
+
+def record_of(
+    plan: Plan,
+    outcome: Outcome,
+    quality: Quality,
+    earned: float,
+    evidence: tuple[Evidence, ...],
+    rules: LogPolicy,
+) -> DecisionRecord:
+    """The first revision of a decision's record."""
+    request = plan.request
+    last = _last_decision(plan, outcome)
+    return DecisionRecord(
+        id=request.decision_id,
+        policy=plan.policy,
+        scope=request.scope,
+        created_at=request.received_at,
+        expires_at=request.received_at + rules.ttl_s,
+        revision=1,
+        arm=last.arm.name,
+        segment=last.segment,
+        propensity=last.propensity,
+        served_by=outcome.deployment_id,
+        n_examples=plan.prompt.n_examples,
+        prompt_tokens=outcome.prompt_tokens,
+        completion_tokens=outcome.completion_tokens,
+        cost_usd=outcome.cost_usd,
+        latency_s=outcome.latency_s,
+        is_whole=outcome.is_whole,
+        quality=quality.estimate,
+        quality_weight=quality.weight,
+        reward=earned,
+        evidence=evidence,
+        example_ids=plan.prompt.example_ids,
+        admitted_id="",
+        feedback=None,
+        explanation=explain(plan, outcome, quality, rules),
+    )
+
+
+def revised_record(
+    record: DecisionRecord, feedback: Feedback, earned: float, evidence: tuple[Evidence, ...]
+) -> DecisionRecord:
+    """The next revision, once a reader has said what the answer was worth."""
+    signals = record.explanation.get("signals")
+    known = signals if isinstance(signals, dict) else {}
+    return replace(
+        record,
+        revision=record.revision + 1,
+        quality=feedback.score,
+        quality_weight=1.0,
+        reward=earned,
+        evidence=evidence,
+        feedback=feedback.score,
+        explanation={
+            **record.explanation,
+            "signals": {**known, "feedback": feedback.score},
+            "comment": feedback.comment,
+        },
+    )
+
+
+def explain(plan: Plan, outcome: Outcome, quality: Quality, rules: LogPolicy) -> Mapping[str, Json]:
+    """The decision in words and numbers, for a reader."""
+    selection = plan.selection
+    used = set(plan.prompt.example_ids)
+    candidates: list[Json] = [
+        _candidate(candidate, "used" if candidate.example.id in used else "chosen, arm took fewer", rules)
+        for candidate in selection.chosen
+    ]
+    candidates += [_candidate(rejection.candidate, f"left out: {rejection.reason}", rules) for rejection in selection.rejected]
+    return {
+        "endpoint": plan.request.endpoint,
+        "model_group": plan.request.model_group,
+        "mode": "shadow" if plan.is_shadow else "act",
+        "request": _text(plan.request.text, rules),
+        "answer": _text(outcome.text, rules),
+        "candidates": candidates,
+        "decision": _decision(_last_decision(plan, outcome)),
+        "attempts": [_attempt(attempt) for attempt in outcome.attempts],
+        "outcome": {
+            "finish_reason": outcome.finish_reason,
+            "error": outcome.error,
+            "time_to_first_token_s": outcome.time_to_first_token_s,
+        },
+        "signals": {name: float(value) for name, value in quality.signals.items()},
+        "bypasses": list(plan.bypasses),
+        "plan_s": round(plan.plan_s, 6),
+    }
+
+
+def _last_decision(plan: Plan, outcome: Outcome) -> Decision:
+    made = [attempt.decision for attempt in outcome.attempts if attempt.decision is not None]
+    return made[-1] if made else plan.decision
+
+
+def _candidate(candidate: Candidate, fate: str, rules: LogPolicy) -> Json:
+    return {
+        "id": candidate.example.id,
+        "distance": round(candidate.distance, 4),
+        "names": str(candidate.names),
+        "utility": round(candidate.utility, 4),
+        "fate": fate,
+        "request": _text(candidate.example.request, rules),
+    }
+
+
+def _decision(decision: Decision) -> Json:
+    arms: dict[str, Json] = {
+        name: {"probability": round(p, 6), "mean_reward": round(mean, 4), "weight": round(weight, 3)}
+        for name, p, mean, weight in zip(decision.arms, decision.pmf, decision.means, decision.weights, strict=True)
+    }
+    return {
+        "arm": decision.arm.name,
+        "propensity": decision.propensity,
+        "segment": decision.segment,
+        "arms": arms,
+        "adjustments": list(decision.adjustments),
+        "seed": decision.seed,
+    }
+
+
+def _attempt(attempt: Attempt) -> Json:
+    return {
+        "deployment": attempt.deployment_id,
+        "arm": attempt.decision.arm.name if attempt.decision else None,
+        "error": attempt.error,
+        "blamed": attempt.is_blamed,
+    }
+
+
+def _text(text: str, rules: LogPolicy) -> Json:
+    return text[:_MAX_TEXT] if rules.texts else None

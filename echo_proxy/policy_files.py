@@ -1,0 +1,111 @@
+"""How does a YAML file become a Policy, and where exactly is it wrong?"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from echo_proxy.errors import PolicyError
+from echo_proxy.policy import Policy
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice; plain YAML keeps the last one silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value!r} stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def load_policy(path: Path) -> Policy:
+    """The policy in a file. Raises PolicyError with file, line, field, expected and got."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PolicyError(f"{path}: expected a readable policy file, got {error.strerror}") from error
+    return parse_policy(text, str(path))
+
+
+def parse_policy(text: str, source: str) -> Policy:
+    """The policy in a YAML text; `source` names it in errors."""
+    try:
+        loader = _UniqueKeys(text)
+        node = loader.get_single_node()
+        content = loader.construct_document(node) if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PolicyError(f"{source}:{line}: expected YAML, got: {error.problem}") from error
+    if node is None or not isinstance(content, Mapping):
+        raise PolicyError(f"{source}:1: expected a mapping with name, match, arms, bandit; got {type(content).__name__}")
+    try:
+        return Policy.model_validate(content)
+    except ValidationError as error:
+        raise PolicyError("\n".join(_complaint(source, node, item) for item in error.errors())) from error
+
+
+def find_policies(places: Sequence[Path]) -> tuple[Path, ...]:
+    """Files named, and every *.yaml of folders named, in order. Raises PolicyError when a place does not exist."""
+    found: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            found += sorted(place.glob("*.yaml"))
+        elif place.is_file():
+            found.append(place)
+        else:
+            raise PolicyError(f"{place}: expected a policy file or a folder of them, got nothing there")
+    return tuple(found)
+
+
+def load_policies(places: Sequence[Path]) -> tuple[Policy, ...]:
+    """All policies of the places. Raises PolicyError, also when two share a name or a model group."""
+    policies: list[Policy] = []
+    owners: dict[str, Path] = {}
+    for path in find_policies(places):
+        policy = load_policy(path)
+        for claim in (f"name {policy.name}", *(f"model group {group}" for group in policy.match.model_groups)):
+            if claim in owners:
+                raise PolicyError(f"{path}: {claim} is taken by {owners[claim]}; expected each in one policy only")
+            owners[claim] = path
+        policies.append(policy)
+    if not policies:
+        raise PolicyError(f"expected at least one policy file in {', '.join(map(str, places)) or 'no place'}, got none")
+    return tuple(policies)
+
+
+def _complaint(source: str, root: yaml.Node, item: Any) -> str:
+    path = [part for part in item["loc"] if part not in _TAGS]
+    field = ".".join(str(part) for part in path) or "policy"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        message = "no such key is known here"
+    got = item.get("input")
+    shown = "" if item["type"] in ("missing", "extra_forbidden", "value_error") else f", got {got!r}"
+    return f"{source}:{_line_of(root, path)}: {field}: {message}{shown}"
+
+
+_TAGS = frozenset({"epsilon_greedy", "ucb1", "fixed", "uniform"})
+"""Pydantic puts the chosen variant's tag into an error's path; the file has no such level."""
+
+
+def _line_of(root: yaml.Node, path: Sequence[str | int]) -> int:
+    node, line = root, root.start_mark.line
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((key, value) for key, value in node.value if key.value == part), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+        else:
+            break
+    return line + 1

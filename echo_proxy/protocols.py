@@ -1,0 +1,138 @@
+"""The seams: what the core asks of a part that can be swapped."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echo_proxy.types import (
+    ArmKey,
+    ArmSums,
+    Candidate,
+    DecisionRecord,
+    Example,
+    Query,
+    Request,
+    Settlement,
+    StoreStatus,
+    Vector,
+)
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back; only differences mean something."""
+        ...
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors."""
+
+    @property
+    def model(self) -> str:
+        """Name that the index records, e.g. `all-minilm-l6-v2-int8`."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit rows, shape (len(texts), dimensions). Raises EmbedderError."""
+        ...
+
+
+class Bandit(Protocol):
+    """Says how likely each arm should be, from what is known of it."""
+
+    def pmf(self, weights: Vector, means: Vector) -> Vector:
+        """Probabilities, shape (n_arms,), from evidence weights and mean rewards, both (n_arms,)."""
+        ...
+
+
+class UtilityModel(Protocol):
+    """Estimates what an example is worth to a request."""
+
+    def utilities(self, request: Request, candidates: Sequence[Candidate]) -> Vector:
+        """P(an answer given with it is good), shape (n_candidates,), in [0, 1]."""
+        ...
+
+
+class Examples(Protocol):
+    """Keeps examples of one policy and finds them by distance."""
+
+    async def nearest(self, query: Query) -> tuple[Candidate, ...]:
+        """Unexpired examples of the query's scope and partition within its distance, nearest first, k at most."""
+        ...
+
+    async def add(self, example: Example) -> None:
+        """Acknowledged means kept. An existing id is replaced. Raises SchemaMismatch on a wrong vector size."""
+        ...
+
+    async def get(self, example_id: str) -> Example | None:
+        """The example, or None."""
+        ...
+
+    async def page(self, scope: str | None, offset: int, limit: int) -> tuple[Example, ...]:
+        """Examples of a scope (None = all), newest first."""
+        ...
+
+    async def remove(self, example_ids: Sequence[str]) -> int:
+        """How many existed and are gone."""
+        ...
+
+
+class Ledger(Protocol):
+    """Keeps decisions and what was learned from them, for one policy, shared by all workers."""
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Apply record, increments and example increments at once.
+
+        False, and nothing applied, when the stored revision is the record's revision minus one no longer
+        (0 = absent): the settlement was applied before, or another worker was faster.
+        """
+        ...
+
+    async def decision(self, decision_id: str) -> DecisionRecord | None:
+        """The record, or None when unknown or expired."""
+        ...
+
+    async def decisions(self, scope: str | None, limit: int) -> tuple[DecisionRecord, ...]:
+        """The newest settled decisions of a scope (None = all), newest first."""
+        ...
+
+    async def sums(self) -> Mapping[ArmKey, ArmSums]:
+        """Merged evidence of all workers, faded to now."""
+        ...
+
+    async def count(self, counters: Mapping[tuple[str, str], float]) -> None:
+        """Add to the counts by (scope, name)."""
+        ...
+
+    async def counters(self, scope: str | None) -> Mapping[str, float]:
+        """Counts of a scope (None = the sum over all), by name."""
+        ...
+
+
+class Store(Examples, Ledger, Protocol):
+    """One policy's examples, decisions and evidence. Every method raises StoreUnavailable when it cannot be reached."""
+
+    async def open(self) -> None:
+        """Connect, make or check the index, and wait until it is searchable. Raises SchemaMismatch."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections; idempotent."""
+        ...
+
+    async def status(self) -> StoreStatus:
+        """Whether it can serve; never raises."""
+        ...

@@ -1,0 +1,295 @@
+"""Examples, decisions and evidence of one policy in Redis, with vector search by RedisVL's schema and filters."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.exceptions import BusyLoadingError, ResponseError
+
+from echo_proxy.errors import StoreError, StoreUnavailable
+from echo_proxy.protocols import Clock
+from echo_proxy.stores.config import StoreConfig
+from echo_proxy.stores.fading import faded, fading_factor
+from echo_proxy.stores.keys import Keys
+from echo_proxy.stores.mismatch import check_meta, meta_of
+from echo_proxy.stores.records import (
+    check_finite,
+    check_settlement,
+    decision_end,
+    decision_from,
+    example_fields,
+    example_from,
+    vector_bytes,
+)
+from echo_proxy.stores.redis_connect import Connection, connect
+from echo_proxy.stores.redis_errors import is_missing_index, redis_errors
+from echo_proxy.stores.redis_index import ExampleIndex, Found, SlotClient, distance_of
+from echo_proxy.stores.redis_scripts import SETTLE, expiry_ms, settle_arguments, settle_keys
+from echo_proxy.types import ArmKey, ArmSums, Candidate, DecisionRecord, Example, Query, Settlement, StoreStatus
+
+_ROUNDING = 1e-6
+"""float32 distances of equal vectors differ from 0 by less."""
+_POLL_S = 0.05
+_LOG_CHUNK = 500
+"""Log entries read at once when one scope's decisions are looked for."""
+
+
+class RedisStore:
+    """A Store in Redis 8 or later, or any Redis with the search module. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        config: StoreConfig,
+        url: str,
+        clock: Clock,
+        *,
+        connect_timeout_s: float = 0.5,
+        read_timeout_s: float = 0.5,
+        open_timeout_s: float = 5.0,
+    ) -> None:
+        self._config = config
+        self._url = url
+        self._clock = clock
+        self._timeouts = (connect_timeout_s, read_timeout_s)
+        self._open_timeout_s = open_timeout_s
+        self._keys = Keys(config.policy)
+        self._connection: Connection | None = None
+        self._index_in_use: ExampleIndex | None = None
+
+    # ------------------------------------------------------------------ life
+
+    async def open(self) -> None:
+        """Connect, make or check the index, and wait until it is searchable; may be called again.
+
+        Raises SchemaMismatch, StoreError when the server has no vector search, StoreUnavailable when it does not
+        answer or is still building its index after open_timeout_s.
+        """
+        await self._disconnect()
+        self._connection = connect(self._url, *self._timeouts)
+        try:
+            with redis_errors("opening"):
+                await self._wait_until_loaded()
+                await self._check_engine()
+                await self._check_meta()
+                index = ExampleIndex(self._config, self._search_client())
+                await index.ensure()
+                await index.wait(self._open_timeout_s)
+                self._index_in_use = index
+        except BaseException:
+            await self._disconnect()
+            raise
+
+    async def close(self) -> None:
+        """Let go of connections; idempotent."""
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        connection, self._connection, self._index_in_use = self._connection, None, None
+        if connection is not None:
+            with redis_errors("closing"):
+                await connection.aclose()
+
+    async def status(self) -> StoreStatus:
+        """Whether it can serve; never raises."""
+        try:
+            with redis_errors("status"):
+                server = (await self._client.info("server"))["redis_version"]
+                search = await self._search_version()
+                return StoreStatus(True, f"Redis {server} + search {search}", await self._index.n_examples())
+        except StoreError as error:
+            return StoreStatus(False, "Redis", 0, str(error))
+
+    @property
+    def _client(self) -> Any:
+        if self._connection is None:
+            raise StoreUnavailable("the store must be open, got a call before open() or after close()")
+        return self._connection.client
+
+    @property
+    def _index(self) -> ExampleIndex:
+        if self._index_in_use is None:
+            raise StoreUnavailable("the store must be open, got a call before open() or after close()")
+        return self._index_in_use
+
+    def _search_client(self) -> Any:
+        is_cluster = "+cluster:" in self._url
+        return SlotClient(self._client, self._keys.root) if is_cluster else self._client
+
+    async def _wait_until_loaded(self) -> None:
+        deadline = asyncio.get_running_loop().time() + self._open_timeout_s
+        while True:
+            try:
+                await self._client.exists(self._keys.meta)
+                return
+            except BusyLoadingError:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise
+                await asyncio.sleep(_POLL_S)
+
+    async def _check_engine(self) -> None:
+        try:
+            await self._search_client().execute_command("FT._LIST")
+        except ResponseError as error:
+            if "unknown command" not in str(error).lower():
+                raise
+            raise StoreError(
+                "Redis must have vector search (Redis 8 or later, or the search module), got none"
+            ) from error
+
+    async def _check_meta(self) -> None:
+        for name, value in meta_of(self._config).items():
+            await self._client.hsetnx(self._keys.meta, name, value)
+        check_meta(_texts(await self._client.hgetall(self._keys.meta)), self._config)
+
+    async def _search_version(self) -> str:
+        """From 21005 to 2.10.5; Redis 8 reports its built-in engine in the same way."""
+        info = await self._search_client().execute_command("MODULE", "LIST")
+        for module in info:
+            words = [word.decode() if isinstance(word, bytes) else word for word in module]
+            if words[1] == "search":
+                version = int(words[3])
+                return f"{version // 10000}.{version // 100 % 100}.{version % 100}"
+        return "built in"
+
+    # ------------------------------------------------------------------ examples
+
+    async def nearest(self, query: Query) -> tuple[Candidate, ...]:
+        """Unexpired examples of the query's scope and partition within its distance, nearest first, k at most."""
+        if query.k <= 0:
+            return ()
+        vector = vector_bytes(query.vector, self._config.dimensions)
+        with redis_errors("nearest"):
+            found = await self._searched(self._index.nearest(query, vector))
+        candidates = (Candidate(example_from(*one), distance_of(one)) for one in found)
+        return tuple(c for c in candidates if c.distance <= query.max_distance + _ROUNDING)
+
+    async def add(self, example: Example) -> None:
+        """Keep it; an existing id is replaced. Raises SchemaMismatch on a wrong vector size, ValueError on no unit."""
+        fields = example_fields(example, self._config.dimensions)
+        key = self._keys.example(example.id)
+        with redis_errors("add"):
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.hset(key, mapping=fields)
+                pipe.pexpireat(
+                    key, expiry_ms(example.expires_at)
+                )  # absolute: use does not prolong a bad example's life
+                await pipe.execute()
+
+    async def get(self, example_id: str) -> Example | None:
+        """The example, or None."""
+        with redis_errors("get"):
+            raw = await self._client.hgetall(self._keys.example(example_id))
+        if not raw:
+            return None
+        example = example_from(example_id, {name.decode(): value for name, value in raw.items()})
+        return example if example.expires_at > self._clock.now() else None
+
+    async def page(self, scope: str | None, offset: int, limit: int) -> tuple[Example, ...]:
+        """Examples of a scope (None = all), newest first."""
+        with redis_errors("page"):
+            found = await self._searched(self._index.page(scope, self._clock.now(), offset, limit))
+        return tuple(example_from(*one) for one in found)
+
+    async def remove(self, example_ids: Sequence[str]) -> int:
+        """How many existed and are gone."""
+        if not example_ids:
+            return 0
+        with redis_errors("remove"):
+            return int(await self._client.unlink(*(self._keys.example(example_id) for example_id in example_ids)))
+
+    async def _searched(self, search: Any) -> list[Found]:
+        """What the search found. An index that vanished (a flush, a new node) is made again for the next one."""
+        try:
+            return list(await search)
+        except ResponseError as error:
+            if is_missing_index(error):
+                await self._check_meta()
+                await self._index.ensure()
+            raise
+
+    # ------------------------------------------------------------------ ledger
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Apply record, increments and example increments at once; False when the revision is not the next one.
+
+        Increments fade as if they had been known when the decision was taken, so late feedback replaces exactly what
+        is left of the early guess. Raises ValueError on a number that is not finite.
+        """
+        check_settlement(settlement)
+        keys = settle_keys(settlement, self._keys)
+        arguments = settle_arguments(settlement, self._config, self._clock.now())
+        with redis_errors("settle"):
+            script = self._client.register_script(SETTLE)
+            return bool(await script(keys=keys, args=arguments))
+
+    async def decision(self, decision_id: str) -> DecisionRecord | None:
+        """The record, or None when unknown or expired."""
+        with redis_errors("decision"):
+            raw = await self._client.hgetall(self._keys.decision(decision_id))
+        return self._decision_from(raw)
+
+    async def decisions(self, scope: str | None, limit: int) -> tuple[DecisionRecord, ...]:
+        """The newest settled decisions of a scope (None = all), newest first."""
+        found: list[DecisionRecord] = []
+        newest = "+"
+        while len(found) < limit:
+            with redis_errors("decisions"):
+                entries = await self._client.xrevrange(self._keys.log, max=newest, count=max(limit, _LOG_CHUNK))
+                ids = [f[b"decision"] for _, f in entries if scope is None or _text(f[b"scope"]) == scope]
+                found += await self._decisions(ids[: limit - len(found)])
+            if len(entries) < max(limit, _LOG_CHUNK):
+                break
+            newest = "(" + entries[-1][0].decode()
+        return tuple(found)
+
+    async def sums(self) -> Mapping[ArmKey, ArmSums]:
+        """Merged evidence of all workers, faded to now."""
+        with redis_errors("sums"):
+            keys = await self._client.smembers(self._keys.arms)
+            rows = await self._hashes(keys)
+        return dict(self._faded(_texts(row)) for row in rows if row)
+
+    async def count(self, counters: Mapping[tuple[str, str], float]) -> None:
+        """Add to the counts by (scope, name). Raises ValueError on an amount that is not finite."""
+        if not counters:
+            return
+        check_finite("a count", counters.values())
+        with redis_errors("count"):
+            async with self._client.pipeline(transaction=True) as pipe:
+                for (scope, name), amount in counters.items():
+                    pipe.hincrbyfloat(self._keys.count(scope), name, amount)
+                    pipe.hincrbyfloat(self._keys.total, name, amount)
+                await pipe.execute()
+
+    async def counters(self, scope: str | None) -> Mapping[str, float]:
+        """Counts of a scope (None = the sum over all), by name."""
+        with redis_errors("counters"):
+            raw = await self._client.hgetall(self._keys.total if scope is None else self._keys.count(scope))
+        return {_text(name): float(value) for name, value in raw.items()}
+
+    async def _decisions(self, decision_ids: Sequence[bytes]) -> list[DecisionRecord]:
+        rows = await self._hashes([self._keys.decision(_text(decision_id)) for decision_id in decision_ids])
+        return [record for row in rows if (record := self._decision_from(row)) is not None]
+
+    def _decision_from(self, raw: Mapping[bytes, bytes]) -> DecisionRecord | None:
+        record = decision_from(_texts(raw)) if raw else None
+        return record if record and decision_end(record, self._config) > self._clock.now() else None
+
+    async def _hashes(self, keys: Sequence[str | bytes]) -> list[Mapping[bytes, bytes]]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hgetall(key)
+            return list(await pipe.execute()) if keys else []
+
+    def _faded(self, row: Mapping[str, str]) -> tuple[ArmKey, ArmSums]:
+        sums = ArmSums(float(row["weight"]), float(row["reward_sum"]), float(row["reward_sq_sum"]))
+        elapsed_s = self._clock.now() - float(row["faded_at"])
+        return ArmKey(row["arm"], row["segment"]), faded(sums, fading_factor(elapsed_s, self._config.half_life_s))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def _texts(raw: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in raw.items()}

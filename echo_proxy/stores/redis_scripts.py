@@ -1,0 +1,102 @@
+"""What must Redis do in one step?"""
+
+from echo_proxy.stores.config import StoreConfig
+from echo_proxy.stores.fading import fading_factor
+from echo_proxy.stores.keys import Keys
+from echo_proxy.stores.records import decision_end, decision_fields
+from echo_proxy.types import Settlement
+
+Argument = str | int | float
+
+SETTLE = """
+-- Applies a settlement at once, or not at all when its revision is not the next one.
+-- KEYS: decision, log, set of arms, then one per arm increment, then one per example increment
+-- ARGV: see settle_arguments; numbers come with all digits and leave with all digits
+local position = 0
+local function take()
+  position = position + 1
+  return ARGV[position]
+end
+local function digits(value)
+  return string.format('%.17g', value)
+end
+local function factor(elapsed, half_life)
+  if half_life <= 0 or elapsed <= 0 then return 1 end
+  return 0.5 ^ (elapsed / half_life)
+end
+
+local before = tonumber(take())
+if tonumber(redis.call('HGET', KEYS[1], 'revision') or '0') ~= before then return 0 end
+
+local expires_at_ms, log_length = take(), take()
+local now, half_life, share = tonumber(take()), tonumber(take()), tonumber(take())
+local decision_id, scope, arm_name, reward = take(), take(), take(), take()
+local n_fields, n_arms, n_examples = tonumber(take()), tonumber(take()), tonumber(take())
+
+for _ = 1, n_fields do redis.call('HSET', KEYS[1], take(), take()) end
+redis.call('PEXPIREAT', KEYS[1], expires_at_ms)
+if before == 0 then
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', log_length, '*',
+    'decision', decision_id, 'scope', scope, 'arm', arm_name, 'reward', reward)
+end
+
+for i = 1, n_arms do
+  local key = KEYS[3 + i]
+  redis.call('SADD', KEYS[3], key)
+  redis.call('HSET', key, 'arm', take(), 'segment', take())
+  local faded_at = tonumber(redis.call('HGET', key, 'faded_at') or digits(now))
+  local left = factor(now - faded_at, half_life)
+  for _, name in ipairs({'weight', 'reward_sum', 'reward_sq_sum'}) do
+    local value = tonumber(redis.call('HGET', key, name) or '0') * left + tonumber(take()) * share
+    redis.call('HSET', key, name, digits(math.max(0, value)))
+  end
+  redis.call('HSET', key, 'faded_at', digits(math.max(now, faded_at)))
+end
+
+for i = 1, n_examples do
+  local key, uses, gain = KEYS[3 + n_arms + i], take(), take()
+  if redis.call('EXISTS', key) == 1 then
+    redis.call('HINCRBYFLOAT', key, 'uses', uses)
+    redis.call('HINCRBYFLOAT', key, 'gain', gain)
+  end
+end
+return 1
+"""
+"""Lua. Returns 1 when applied, 0 when the stored revision was another one."""
+
+_FOREVER_S = 1e11
+"""Later expiries are cut to the year 5138: Redis counts milliseconds in 64 bits."""
+
+
+def expiry_ms(expires_at: float) -> int:
+    """Absolute expiry in milliseconds since the epoch."""
+    return int(min(expires_at, _FOREVER_S) * 1000)
+
+
+def settle_keys(settlement: Settlement, keys: Keys) -> list[str]:
+    """KEYS of the script: all that it touches, in one slot."""
+    return [
+        keys.decision(settlement.record.id),
+        keys.log,
+        keys.arms,
+        *(keys.arm(increment.key) for increment in settlement.increments),
+        *(keys.example(change.example_id) for change in settlement.example_increments),
+    ]
+
+
+def settle_arguments(settlement: Settlement, config: StoreConfig, now: float) -> list[Argument]:
+    """ARGV of the script, in the order in which it takes them."""
+    record = settlement.record
+    fields = decision_fields(record)
+    arguments: list[Argument] = [record.revision - 1, expiry_ms(decision_end(record, config)), config.log_length]
+    arguments += [now, config.half_life_s, fading_factor(now - record.created_at, config.half_life_s)]
+    arguments += [record.id, record.scope, record.arm, record.reward]
+    arguments += [len(fields), len(settlement.increments), len(settlement.example_increments)]
+    for name, value in fields.items():
+        arguments += [name, value]
+    for increment in settlement.increments:
+        sums = increment.sums
+        arguments += [increment.key.arm, increment.key.segment, sums.weight, sums.reward_sum, sums.reward_sq_sum]
+    for change in settlement.example_increments:
+        arguments += [change.uses, change.gain]
+    return arguments

@@ -1,0 +1,449 @@
+"""What travels between the steps: frozen records, in the order in which they appear on the path."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+"""One-dimensional array of float64."""
+Embedding = NDArray[np.float32]
+"""Unit vector, shape (dimensions,), float32."""
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+"""Anything that json.dumps writes."""
+
+
+# ------------------------------------------------------------------ receive
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a dialogue, text only."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the proxy's key check established it."""
+
+    key: str = "anonymous"
+    """Hash of the virtual key, never the key itself."""
+    team: str | None = None
+    organization: str | None = None
+    user: str | None = None
+    is_admin: bool = False
+    """The caller holds the master key or an admin role: may see every scope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An incoming call in our words, before it is known whether it is ours."""
+
+    call_id: str
+    """Id given by the proxy; the same for all retries and fallbacks of one request."""
+    model_group: str
+    endpoint: str
+    """Name of the endpoint: chat, responses or messages; anything else is passed through."""
+    messages: tuple[Message, ...]
+    """The dialogue with its system messages; empty when it holds something else than text."""
+    caller: Caller
+    obstacle: str | None = None
+    """Why an example must not be prepended (tools, images, ...); None when nothing stands against it."""
+    is_opted_out: bool = False
+    """The caller asked to be left alone by header."""
+    wants_json: bool = False
+    """The caller asked for a JSON object."""
+    is_streamed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PassThrough:
+    """The call is not ours: it goes on unchanged and is counted."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call that Echo serves."""
+
+    call_id: str
+    decision_id: str
+    """Time-ordered, not guessable; what the caller gives back with feedback."""
+    model_group: str
+    endpoint: str
+    system: str
+    dialogue: tuple[Message, ...]
+    """User and assistant turns; the last one is the user's."""
+    caller: Caller
+    scope: str
+    """Who may share examples with this request, e.g. `key:3f2a...`; a hard filter."""
+    partition: str
+    """Hash of system prompt and response format: only requests that agree in it share examples."""
+    wants_json: bool
+    is_streamed: bool
+    received_at: float
+    """Seconds since the epoch."""
+
+    @property
+    def text(self) -> str:
+        """What the user asks in this turn."""
+        return self.dialogue[-1].content
+
+
+# ------------------------------------------------------------------ retrieve, select
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A stored request-response pair."""
+
+    id: str
+    scope: str
+    partition: str
+    request: str
+    response: str
+    vector: Embedding
+    """Unit vector of the request, shape (dimensions,)."""
+    teacher: str
+    """Deployment that gave the response."""
+    decision_id: str
+    """Decision in which the response was given."""
+    writer: str
+    """Hash of the key under which it was written."""
+    quality: float
+    """Estimated quality of the response, [0, 1]."""
+    n_tokens: int
+    """Tokens of request and response together, estimated."""
+    created_at: float
+    """Seconds since the epoch."""
+    expires_at: float
+    """Seconds since the epoch; absolute, so that use does not prolong a bad example's life."""
+    uses: float = 0.0
+    """Summed evidence weight of the answers that were given with it."""
+    gain: float = 0.0
+    """Summed weight * quality of those answers, in [0, uses]."""
+
+
+class Names(StrEnum):
+    """Whether an example speaks of the same names and numbers as the request."""
+
+    NONE = "none"
+    """The request holds no name and no number."""
+    HELD = "held"
+    """All of them stand in the example."""
+    NUMBERS = "numbers"
+    """All names stand in it, a number does not: perhaps the same task with another value."""
+    MISSING = "missing"
+    """A name does not: a sign that the example is about something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An example found by retrieval."""
+
+    example: Example
+    distance: float
+    """Cosine distance to the request, [0, 2]."""
+    names: Names = Names.NONE
+    utility: float = 0.0
+    """Probability that an answer given with it is good, [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A candidate that was not chosen."""
+
+    candidate: Candidate
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The examples chosen for a prompt, most useful first."""
+
+    chosen: tuple[Candidate, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+
+    def first(self, n: int) -> tuple[Candidate, ...]:
+        """The n most useful examples."""
+        return self.chosen[:n]
+
+
+# ------------------------------------------------------------------ route
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A deployment together with a number of examples."""
+
+    name: str
+    deployment: str
+    """`model_info.id` or `litellm_params.model` in the LiteLLM config."""
+    n_examples: int
+    is_teacher: bool = False
+    """Its answers may become examples."""
+    prior_reward: float | None = None
+    """Expected reward before any evidence, [0, 1]; None takes the bandit's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSums:
+    """Additive evidence about one arm in one segment."""
+
+    weight: float = 0.0
+    """Sum of evidence weights."""
+    reward_sum: float = 0.0
+    """Sum of weight * reward."""
+    reward_sq_sum: float = 0.0
+    """Sum of weight * reward^2."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmKey:
+    """Where a piece of evidence belongs."""
+
+    arm: str
+    segment: str
+    """Band of requests that share their averages, e.g. `utility[0.6,0.8) names=held`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which arm serves a request, and how likely that choice was."""
+
+    arm: Arm
+    propensity: float
+    """P(arm | context) when it was drawn, (0, 1]; off-policy evaluation needs it."""
+    segment: str
+    arms: tuple[str, ...]
+    """Names of the arms that could be drawn, in the order of `pmf`."""
+    pmf: tuple[float, ...]
+    means: tuple[float, ...]
+    """Expected reward per arm, prior included."""
+    weights: tuple[float, ...]
+    """Evidence weight per arm, prior included."""
+    adjustments: tuple[str, ...]
+    """What was done to the probabilities beside the bandit, in words."""
+    seed: int
+    """Seeds a numpy Generator that draws the same arm from `pmf` again."""
+
+
+# ------------------------------------------------------------------ assemble
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is added to the caller's messages; the caller's own words stay as they are."""
+
+    turns: tuple[Message, ...] = ()
+    """User and assistant turns to stand after the system message and before the dialogue."""
+    system_notice: str = ""
+    """A sentence of ours to follow the system message; never stored text."""
+    block: str = ""
+    """Fenced examples to stand before the first user message."""
+    example_ids: tuple[str, ...] = ()
+
+    @property
+    def n_examples(self) -> int:
+        """Number of examples in it."""
+        return len(self.example_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that was decided before the call."""
+
+    request: Request
+    policy: str
+    vector: Embedding | None
+    selection: Selection
+    decision: Decision
+    prompt: Prompt
+    bypasses: tuple[str, ...]
+    """Steps that failed and were left out, e.g. `store_unavailable`."""
+    is_shadow: bool
+    """Decided and logged, not acted upon."""
+    plan_s: float
+    """Seconds that planning took."""
+
+
+# ------------------------------------------------------------------ measure
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one deployment within a request."""
+
+    deployment_id: str
+    deployment: str
+    """The name by which arms know it; the id when none does."""
+    decision: Decision | None
+    """None when the deployment was chosen by LiteLLM (fallback group, shadow mode)."""
+    error: str | None = None
+    """Class name of the error that ended it; None when it served."""
+    is_blamed: bool = False
+    """The error is the deployment's fault, not the caller's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a request, as measured."""
+
+    deployment_id: str
+    """Deployment that served; empty when none did."""
+    text: str
+    finish_reason: str
+    is_whole: bool
+    """Finished by itself and, when streamed, read to its end by the caller."""
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    time_to_first_token_s: float | None
+    latency_s: float
+    attempts: tuple[Attempt, ...]
+    error: str | None = None
+    may_keep: bool = True
+    """False when the text must not become an example."""
+
+
+# ------------------------------------------------------------------ judge, reward, learn
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a caller thinks of an answer."""
+
+    score: float
+    """[0, 1]."""
+    comment: str = ""
+    given_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Estimated quality of an answer."""
+
+    estimate: float
+    """[0, 1]."""
+    weight: float
+    """How much the estimate counts as evidence, (0, 1]; 1 for explicit feedback."""
+    signals: Mapping[str, float]
+    """Each signal that took part, [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the bandit learned from one attempt."""
+
+    key: ArmKey
+    weight: float
+    reward: float
+    """[0, 1]."""
+    is_served: bool = True
+    """The attempt that answered; False for a failed one, whose evidence later feedback leaves alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """A change of an arm's sums; fields may be negative when late feedback replaces an early guess."""
+
+    key: ArmKey
+    sums: ArmSums
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleIncrement:
+    """A change of an example's outcome counts."""
+
+    example_id: str
+    uses: float
+    gain: float
+
+
+# ------------------------------------------------------------------ log
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """A decision with its outcome, as kept in the store."""
+
+    id: str
+    policy: str
+    scope: str
+    created_at: float
+    expires_at: float
+    revision: int
+    """1 when settled, one more with every later change; a write with an old revision is refused."""
+    arm: str
+    """Arm that was chosen (last, when there were several attempts)."""
+    segment: str
+    propensity: float
+    served_by: str
+    """Deployment id that answered; empty when none did."""
+    n_examples: int
+    """Examples that stood in the prompt which was answered."""
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    latency_s: float
+    is_whole: bool
+    quality: float
+    quality_weight: float
+    """How much the quality counted as evidence, (0, 1]."""
+    reward: float
+    evidence: tuple[Evidence, ...]
+    """What the arms have learned from it so far."""
+    example_ids: tuple[str, ...]
+    """Examples that stood in the prompt."""
+    admitted_id: str
+    """Example that this answer became; empty when it did not."""
+    feedback: float | None
+    explanation: Mapping[str, Json]
+    """Candidates, utilities, probabilities, adjustments, attempts, signals: for a reader."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """All that one outcome changes; applied by the store at once or not at all."""
+
+    record: DecisionRecord
+    increments: tuple[Increment, ...]
+    example_increments: tuple[ExampleIncrement, ...]
+
+
+# ------------------------------------------------------------------ store
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to look for in the store."""
+
+    vector: Embedding
+    scope: str
+    partition: str
+    k: int
+    max_distance: float
+    """Cosine distance, [0, 2]."""
+    now: float
+    """Seconds since the epoch; expired examples are not found."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """Whether a store can serve."""
+
+    is_ready: bool
+    engine: str
+    """e.g. `Redis 8.2.3 + search 2.10.5`."""
+    n_examples: int
+    detail: str = ""
+    """Why it is not ready."""
+
+

@@ -1,0 +1,147 @@
+"""Ordinary classes that satisfy the protocols: no server, no clock, no model behind them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echo_proxy.bandits.evidence import merge
+from echo_proxy.errors import StoreUnavailable
+from echo_proxy.types import (
+    ArmKey,
+    ArmSums,
+    Candidate,
+    DecisionRecord,
+    Example,
+    Query,
+    Settlement,
+    StoreStatus,
+)
+
+
+class FrozenClock:
+    """Tells the time that the test sets."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.time = now
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+class HashingEmbedder:
+    """Bag of hashed words: texts that share words lie near each other."""
+
+    model = "hashing"
+    dimensions = 64
+
+    def __init__(self) -> None:
+        self.n_texts = 0
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.n_texts += len(texts)
+        return np.stack([self.vector(text) for text in texts])
+
+    def vector(self, text: str) -> NDArray[np.float32]:
+        out = np.full(self.dimensions, 1e-3, dtype=np.float32)
+        for word in text.lower().replace("?", " ").replace(".", " ").split():
+            out[int(hashlib.md5(word.encode()).hexdigest(), 16) % self.dimensions] += 1.0
+        return out / np.linalg.norm(out)
+
+
+class MemoryStore:
+    """A Store in a dict; `is_away` makes it unreachable."""
+
+    def __init__(self) -> None:
+        self.examples: dict[str, Example] = {}
+        self.records: dict[str, DecisionRecord] = {}
+        self.evidence: dict[ArmKey, ArmSums] = {}
+        self.counts: dict[tuple[str, str], float] = {}
+        self.is_away = False
+
+    def _reach(self) -> None:
+        if self.is_away:
+            raise StoreUnavailable("the test has taken the store away")
+
+    async def open(self) -> None:
+        self._reach()
+
+    async def close(self) -> None:
+        pass
+
+    async def status(self) -> StoreStatus:
+        return StoreStatus(not self.is_away, "memory", len(self.examples))
+
+    async def nearest(self, query: Query) -> tuple[Candidate, ...]:
+        self._reach()
+        found = [
+            Candidate(one, float(np.clip(1 - one.vector @ query.vector, 0, 2)))
+            for one in self.examples.values()
+            if (one.scope, one.partition) == (query.scope, query.partition) and one.expires_at > query.now
+        ]
+        near = [one for one in found if one.distance <= query.max_distance]
+        return tuple(sorted(near, key=lambda one: one.distance)[: query.k])
+
+    async def add(self, example: Example) -> None:
+        self._reach()
+        self.examples[example.id] = example
+
+    async def get(self, example_id: str) -> Example | None:
+        self._reach()
+        return self.examples.get(example_id)
+
+    async def page(self, scope: str | None, offset: int, limit: int) -> tuple[Example, ...]:
+        self._reach()
+        found = [one for one in self.examples.values() if scope in (None, one.scope)]
+        return tuple(sorted(found, key=lambda one: -one.created_at)[offset : offset + limit])
+
+    async def remove(self, example_ids: Sequence[str]) -> int:
+        self._reach()
+        return sum(self.examples.pop(one, None) is not None for one in example_ids)
+
+    async def settle(self, settlement: Settlement) -> bool:
+        self._reach()
+        record = settlement.record
+        stored = self.records.get(record.id)
+        if (stored.revision if stored else 0) != record.revision - 1:
+            return False
+        self.records[record.id] = record
+        for increment in settlement.increments:
+            self.evidence[increment.key] = merge(self.evidence.get(increment.key, ArmSums()), increment.sums)
+        for change in settlement.example_increments:
+            if change.example_id in self.examples:
+                old = self.examples[change.example_id]
+                new = replace(old, uses=old.uses + change.uses, gain=old.gain + change.gain)
+                self.examples[change.example_id] = new
+        return True
+
+    async def decision(self, decision_id: str) -> DecisionRecord | None:
+        self._reach()
+        return self.records.get(decision_id)
+
+    async def decisions(self, scope: str | None, limit: int) -> tuple[DecisionRecord, ...]:
+        self._reach()
+        found = [one for one in self.records.values() if scope in (None, one.scope)]
+        return tuple(sorted(found, key=lambda one: -one.created_at)[:limit])
+
+    async def sums(self) -> Mapping[ArmKey, ArmSums]:
+        self._reach()
+        return dict(self.evidence)
+
+    async def count(self, counters: Mapping[tuple[str, str], float]) -> None:
+        self._reach()
+        for key, amount in counters.items():
+            self.counts[key] = self.counts.get(key, 0.0) + amount
+
+    async def counters(self, scope: str | None) -> Mapping[str, float]:
+        self._reach()
+        out: dict[str, float] = {}
+        for (owner, name), amount in self.counts.items():
+            if scope in (None, owner):
+                out[name] = out.get(name, 0.0) + amount
+        return out
