@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from echo_proxy.clock import SystemClock
 from echo_proxy.embedders.cached import CachedEmbedder
 from echo_proxy.embedders.hosted import HostedEmbedder
 from echo_proxy.embedders.local import LocalEmbedder
-from echo_proxy.errors import PolicyError, StoreUnavailable
+from echo_proxy.errors import PolicyError, SchemaMismatch, StoreUnavailable
 from echo_proxy.lane import Lane
 from echo_proxy.online.knowledge import Knowledge
 from echo_proxy.online.utility import BetaUtility
@@ -38,11 +38,18 @@ class App:
         """Why the last reload of the policies was refused; None when all is well."""
         self._groups = _by_group(lanes)
         self._stamps = _stamps(settings)
+        self._check: Callable[[Policy], None] = _accept
         self._tasks: list[asyncio.Task[None]] = []
 
     def lane_for(self, model_group: str) -> Lane | None:
         """The lane that serves a model group."""
         return self._groups.get(model_group)
+
+    def must_fit(self, check: Callable[[Policy], None]) -> None:
+        """Check the policies now and at every reload; `check` raises PolicyError."""
+        self._check = check
+        for lane in self.lanes.values():
+            check(lane.policy)
 
     async def start(self) -> None:
         """Load the embedder, open the stores, begin the upkeep. Raises SchemaMismatch; a store that is away is
@@ -53,6 +60,8 @@ class App:
             await self._open(lane)
         self._tasks = [asyncio.create_task(self._keep_fresh(lane)) for lane in self.lanes.values()]
         self._tasks.append(asyncio.create_task(self._watch_policies()))
+        for task in self._tasks:
+            task.add_done_callback(_report_death)
 
     async def stop(self) -> None:
         """Write what waits, then let go."""
@@ -74,6 +83,13 @@ class App:
         lane.is_open = True
         await lane.read()
 
+    async def _open_again(self, lane: Lane) -> None:
+        """Once the proxy is up, a store that does not fit is a complaint, not an end."""
+        try:
+            await self._open(lane)
+        except SchemaMismatch as error:
+            log.error("policy %s: the store cannot be used, calls go on without examples: %s", lane.policy.name, error)
+
     async def _keep_fresh(self, lane: Lane) -> None:
         """Write outcomes as they come; read what others learned every refresh_s."""
         refresh_s = self.settings.refresh_s
@@ -85,7 +101,7 @@ class App:
             except TimeoutError:
                 pass
             if not lane.is_open:
-                await self._open(lane)
+                await self._open_again(lane)
             is_written = lane.is_open and await lane.write()
             if is_written and lane.parts.clock.monotonic() >= due:
                 await lane.read()
@@ -106,6 +122,8 @@ class App:
         try:
             policies = load_policies(self.settings.policy_places)
             self._refuse_new_lanes(policies)
+            for policy in policies:
+                self._check(policy)
         except PolicyError as error:
             self.policy_error = str(error)
             log.error("policies not reloaded, the old ones stay: %s", error)
@@ -120,13 +138,19 @@ class App:
         """A lane owns a store: which lanes there are, and their index, is settled at the start."""
         names = {policy.name for policy in policies}
         if names != set(self.lanes):
-            raise PolicyError(f"a running proxy keeps its policies {sorted(self.lanes)}, got {sorted(names)}; restart it")
+            raise PolicyError(
+                f"a running proxy keeps its policies {sorted(self.lanes)}, got {sorted(names)}; restart it"
+            )
         for policy in policies:
             now = self.lanes[policy.name].policy
             if policy.retrieval.index != now.retrieval.index or policy.bandit.half_life_s != now.bandit.half_life_s:
                 raise PolicyError(
-                    f"policy {policy.name}: retrieval.index and bandit.half_life_s belong to the store; restart the proxy"
+                    f"policy {policy.name}: retrieval.index and bandit.half_life_s need a restart of the proxy"
                 )
+
+
+def _accept(policy: Policy) -> None:
+    """Outside a proxy there is nothing to check a policy against."""
 
 
 def build_app(settings: Settings, clock: Clock | None = None) -> App:
@@ -191,6 +215,12 @@ def store_url(settings: Settings) -> str:
     if EmbeddedRedis.is_available():
         return f"embedded://{settings.folder / 'redis'}"
     return f"sqlite://{settings.folder / 'echo.db'}"
+
+
+def _report_death(task: asyncio.Task[None]) -> None:
+    """Upkeep runs until it is cancelled; a bug that ends it must not go unnoticed."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("upkeep has ended: nothing more is learned in this worker", exc_info=error)
 
 
 def _by_group(lanes: Sequence[Lane]) -> Mapping[str, Lane]:

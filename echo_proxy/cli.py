@@ -9,6 +9,7 @@ from pathlib import Path
 
 from echo_proxy import __version__
 from echo_proxy.errors import EchoProxyError
+from echo_proxy.settings import read_settings
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -84,10 +85,11 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "demo",
         help="show on real models that examples help, everything embedded",
         formatter_class=_RAW,
-        epilog="examples:\n  echo-proxy demo\n  echo-proxy demo --requests 900 --seed 3 --plain\n  echo-proxy demo --stay",
+        epilog="examples:\n  echo-proxy demo\n  echo-proxy demo --requests 600 --seed 3 --plain\n"
+        "  echo-proxy demo --stay",
     )
-    parser.add_argument("--requests", type=int, default=600, help="requests per phase (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=11, help="of the request stream (default: %(default)s)")
+    parser.add_argument("--requests", type=int, default=900, help="requests per phase (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=20, help="of the request stream (default: %(default)s)")
     parser.add_argument("--port", type=int, help="port of the proxy (default: a free one)")
     parser.add_argument("--concurrency", type=int, default=4, help="requests at once (default: %(default)s)")
     parser.add_argument("--stay", action="store_true", help="leave the proxy up and print curl lines to try")
@@ -196,12 +198,12 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="PATH",
-        help="policy file or folder; may be repeated (default: policies/default.yaml)",
+        help="policy file or folder; may be repeated (default: ECHO_POLICY or policies/default.yaml)",
     )
 
 
 def _policies(options: argparse.Namespace) -> tuple[Path, ...]:
-    return tuple(options.policy or (Path("policies/default.yaml"),))
+    return tuple(options.policy) if options.policy else read_settings().policy_places
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """What can go wrong, as a tree.
 
-    EchoProxyError
-    ├── PolicyError            a policy file is wrong: file, line, field, what was expected
-    ├── SettingsError          a process setting (ECHO_*) is wrong
-    ├── StoreError
-    │   ├── StoreUnavailable   the store does not answer; the request goes on without examples
-    │   └── SchemaMismatch     the index was made with another embedding model or size
-    ├── EmbedderError          a text could not be embedded
-    └── LocalModelError        a local model could not be started or asked
+EchoProxyError
+├── PolicyError            a policy file is wrong: file, line, field, what was expected
+├── SettingsError          a process setting (ECHO_*) is wrong
+├── StoreError
+│   ├── StoreUnavailable   the store does not answer; the request goes on without examples
+│   └── SchemaMismatch     the index was made with another embedding model or size
+├── EmbedderError          a text could not be embedded
+└── LocalModelError        a local model could not be started or asked
 """
 
 

@@ -84,9 +84,10 @@ class Lane:
             ("completion_tokens", float(record.completion_tokens)),
             ("cost_usd", record.cost_usd),
             ("latency_s", record.latency_s),
-            (f"refused:{refusal}" if refusal else "admitted", 1.0),
         ):
             self.counts.add(scope, name, amount)
+        if refusal:
+            self.counts.add(scope, f"refused:{refusal}")
 
     async def take_feedback(self, decision_id: str, feedback: Feedback) -> DecisionRecord | None:
         """The revised record, or None when the decision is unknown. Raises StoreUnavailable."""

@@ -3,15 +3,16 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from echo_proxy.errors import StoreError, StoreUnavailable
-from echo_proxy.online.admit import twins_of
+from echo_proxy.errors import StoreUnavailable
+from echo_proxy.online.admit import same_answer, twins_of
 from echo_proxy.pipeline import Settled
 from echo_proxy.policy import Policy
 from echo_proxy.protocols import Store
 from echo_proxy.telemetry.counts import Counts
-from echo_proxy.types import Increment
+from echo_proxy.types import Example, Increment
 
 log = logging.getLogger("echo_proxy")
 
@@ -52,27 +53,46 @@ class Outbox:
         self.arrived.clear()
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-            results = await asyncio.gather(
-                *(self._write(settled, policy) for settled, policy in batch), return_exceptions=True
-            )
-            failed = [pair for pair, result in zip(batch, results, strict=True) if isinstance(result, StoreUnavailable)]
-            self._waiting.extendleft(reversed(failed))
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
+            try:
+                results = await asyncio.gather(
+                    *(self._write(settled, policy) for settled, policy in batch), return_exceptions=True
+                )
+            except asyncio.CancelledError:  # the worker stops; writing twice changes nothing
+                self._waiting.extendleft(reversed(batch))
+                raise
+            self._sort_out(batch, results)
+
+    def _sort_out(self, batch: Sequence[tuple[Settled, Policy]], results: Sequence[BaseException | None]) -> None:
+        """Queue again what the store could not be reached for, and raise that; drop and count what it refused."""
+        away: StoreUnavailable | None = None
+        for pair, result in reversed(list(zip(batch, results, strict=True))):
+            if isinstance(result, StoreUnavailable):
+                self._waiting.appendleft(pair)
+                away = result
+            elif result is not None:
+                record = pair[0].settlement.record
+                self._counts.add(record.scope, "dropped_outcomes")
+                log.error("outcome of decision %s cannot be written", record.id, exc_info=result)
+        if away is not None:
+            raise away
 
     async def _write(self, settled: Settled, policy: Policy) -> None:
         """Example first, then the settlement: both can be repeated, and the record never names a lost example."""
-        scope = settled.settlement.record.scope
-        try:
-            if settled.example is not None:
-                twins = await twins_of(settled.example, policy, self._store)
-                await self._store.add(settled.example)
-                if twins:
-                    await self._store.remove(twins)
-            await self._store.settle(settled.settlement)
-        except StoreUnavailable:
-            raise
-        except StoreError:
-            self._counts.add(scope, "dropped_outcomes")
-            log.exception("outcome of decision %s cannot be written", settled.settlement.record.id)
+        settlement = settled.settlement
+        if settled.example is not None:
+            kept = await self._keep(settled.example, policy)
+            settlement = replace(settlement, record=replace(settlement.record, admitted_id=kept))
+        await self._store.settle(settlement)
+
+    async def _keep(self, example: Example, policy: Policy) -> str:
+        """Id of the stored example that holds the answer from now on."""
+        twins = await twins_of(example, policy, self._store)
+        known = same_answer(example, twins)
+        if known is not None:
+            self._counts.add(example.scope, "refused:duplicate")
+            return known.id
+        await self._store.add(example)
+        if twins:
+            await self._store.remove([twin.id for twin in twins])
+        self._counts.add(example.scope, "admitted")
+        return example.id

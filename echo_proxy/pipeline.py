@@ -12,7 +12,7 @@ from echo_proxy.online.assemble import assemble
 from echo_proxy.online.embed import embed
 from echo_proxy.online.judge import judge
 from echo_proxy.online.knowledge import Knowledge
-from echo_proxy.online.learn import evidence_from, example_increments, increments_between, remaining_share, revised
+from echo_proxy.online.learn import evidence_from, example_increments, increments_between, revised
 from echo_proxy.online.log import record_of, revised_record
 from echo_proxy.online.measure import Answer, measure
 from echo_proxy.online.retrieve import retrieve
@@ -29,6 +29,7 @@ from echo_proxy.types import (
     Embedding,
     Example,
     Feedback,
+    Outcome,
     Plan,
     Prompt,
     Quality,
@@ -84,9 +85,7 @@ async def plan(request: Request, available: Collection[str], parts: Parts) -> Pl
 
 def reroute(before: Plan, available: Collection[str], parts: Parts) -> Plan | None:
     """The plan with another draw among what is available now: after a failed attempt."""
-    decision = route(
-        before.request, before.selection, available, parts.policy, parts.knowledge, parts.new_seed()
-    )
+    decision = route(before.request, before.selection, available, parts.policy, parts.knowledge, parts.new_seed())
     if decision is None:
         return None
     return replace(before, decision=decision, prompt=_prompt(before.selection, decision, parts.policy))
@@ -95,6 +94,7 @@ def reroute(before: Plan, available: Collection[str], parts: Parts) -> Plan | No
 def settle(plan: Plan, answer: Answer, attempts: Sequence[Attempt], policy: Policy) -> Settled:
     """Everything that follows from the answer."""
     outcome = measure(answer, tuple(attempts))
+    plan = _as_answered(plan, outcome)
     quality = judge(outcome, plan.request.wants_json, None, policy.judge, policy.reward.unjudged_weight)
     earned = reward(quality.estimate, outcome.cost_usd, outcome.latency_s, policy.reward)
     evidence = evidence_from(outcome.attempts, quality, earned)
@@ -112,16 +112,21 @@ def settle(plan: Plan, answer: Answer, attempts: Sequence[Attempt], policy: Poli
     )
 
 
+def _as_answered(plan: Plan, outcome: Outcome) -> Plan:
+    """The plan without its prompt when the answer was not given to it: nobody answered, or LiteLLM's own choice did."""
+    was_used = any(attempt.error is None and attempt.decision is not None for attempt in outcome.attempts)
+    return plan if was_used and outcome.error is None else replace(plan, prompt=Prompt())
+
+
 def revise(record: DecisionRecord, feedback: Feedback, policy: Policy) -> Settlement:
     """The settlement that replaces what was believed of an answer by what its reader says."""
     before = Quality(record.quality, record.quality_weight, {})
     after = Quality(feedback.score, 1.0, {"feedback": feedback.score})
     earned = reward(after.estimate, record.cost_usd, record.latency_s, policy.reward)
     evidence = revised(record.evidence, earned)
-    remaining = remaining_share(feedback.given_at - record.created_at, policy.bandit.half_life_s)
     return Settlement(
         revised_record(record, feedback, earned, evidence),
-        increments_between(record.evidence, evidence, remaining),
+        increments_between(record.evidence, evidence),
         example_increments(record.example_ids, before, after),
     )
 

@@ -31,7 +31,7 @@ class ArmPolicy(Strict):
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+/-]{0,80}$")
     """Name in records and headers; `<deployment>+<n_examples>` when omitted."""
     deployment: str = Field(min_length=1)
-    """`model_info.id` or `litellm_params.model` of deployments in the LiteLLM config; several that share it are replicas."""
+    """`model_info.id` or `litellm_params.model` in the LiteLLM config; deployments that share it are replicas."""
     n_examples: int = Field(default=0, ge=0, le=32)
     """At most so many examples are prepended."""
     teacher: bool = False
@@ -52,9 +52,9 @@ class Prior(Strict):
     """Expected reward."""
     weight: float = Field(default=2.0, gt=0, le=1000)
     """How many observed answers that belief is worth."""
-    from_utility: bool = True
-    """Arms that take examples start from the utility of the best chosen one: what is known of the examples is known
-    of the arm. An arm's own `prior_reward` goes before."""
+    utility_weight: float = Field(default=20.0, ge=0, le=1000)
+    """Arms that take examples start from the utility of the best chosen one, as if so many answers had been observed;
+    0 = from `reward` like all others. An arm's own `prior_reward` goes before."""
 
 
 class Segments(Strict):
@@ -153,16 +153,16 @@ class Reward(Strict):
 class Retrieval(Strict):
     """How examples are found."""
 
-    k: int = Field(default=16, ge=1, le=256)
+    k: int = Field(default=8, ge=1, le=256)
     """Nearest examples looked at."""
     max_distance: Distance = 0.5
     """Cosine distance beyond which an example is not a candidate."""
-    index: Literal["flat", "hnsw"] = "hnsw"
-    """flat: exact, quick to restart, for up to some 50,000 examples; hnsw: approximate, for more."""
+    index: Literal["flat", "hnsw"] = "flat"
+    """flat: exact, quick to write and to restart, for up to some 50,000 examples; hnsw: approximate, for more."""
 
 
 class Utility(Strict):
-    """Utility of an example before it has outcomes of its own: a falling logistic of the distance."""
+    """Utility of an example: relevance, a falling logistic of the distance, times reliability from its outcomes."""
 
     half_distance: Distance = 0.35
     """Cosine distance at which the utility is one half."""
@@ -170,8 +170,8 @@ class Utility(Strict):
     """How gently it falls around that distance."""
     missing_names_factor: Share = 0.5
     """Factor when a name of the request does not stand in the example."""
-    prior_weight: float = Field(default=8.0, gt=0)
-    """How many outcomes the distance is worth in the Beta posterior."""
+    prior_weight: float = Field(default=4.0, gt=0)
+    """How many good outcomes an example is given in advance; its reliability falls from one as it fails."""
 
 
 class SelectionPolicy(Strict):
@@ -225,7 +225,7 @@ class JudgePolicy(Strict):
 
     min_tokens: int = Field(default=1, ge=0)
     """Shorter answers have quality 0."""
-    refusals: tuple[str, ...] = Field(
+    refusals: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(
             "i can't help with",
             "i cannot help with",
@@ -306,5 +306,3 @@ class Policy(Strict):
         """Every deployment that the policy names."""
         named = {arm.deployment for arm in self.arms}
         return frozenset(named | ({self.default_deployment} if self.default_deployment else set()))
-
-

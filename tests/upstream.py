@@ -62,9 +62,7 @@ class ScriptedUpstream:
         return JSONResponse(
             {
                 **_base(body, "chat.completion"),
-                "choices": [
-                    {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
-                ],
+                "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}],
                 "usage": _usage(body, text),
             }
         )
@@ -117,7 +115,6 @@ class ScriptedUpstream:
         return StreamingResponse(self._response_events(reply, item, text), media_type="text/event-stream")
 
     async def _response_events(self, reply: dict[str, Any], item: dict[str, Any], text: str) -> AsyncIterator[str]:
-        number = 0
         empty = {**item, "content": [], "status": "in_progress"}
         started = {**reply, "output": [], "status": "in_progress", "usage": None}
         events: list[dict[str, Any]] = [
@@ -138,9 +135,8 @@ class ScriptedUpstream:
             {"type": "response.output_item.done", "output_index": 0, "item": item},
             {"type": "response.completed", "response": reply},
         ]
-        for event in events:
+        for number, event in enumerate(events):
             yield f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': number})}\n\n"
-            number += 1
             await asyncio.sleep(self.word_s)
 
     async def _completions(self, request: Request) -> Response:

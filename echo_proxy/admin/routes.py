@@ -44,6 +44,16 @@ def make_router(app: App, authenticate: Any, caller_from: Callable[[Any], Caller
     async def identify(auth: Annotated[Any, Depends(authenticate)]) -> Caller:
         return caller_from(auth)
 
+    for add in (_add_state, _add_decisions, _add_examples):
+        add(router, app, identify)
+    return router
+
+
+Identify = Callable[..., Awaitable[Caller]]
+"""FastAPI dependency that says who asks."""
+
+
+def _add_state(router: APIRouter, app: App, identify: Identify) -> None:
     Who = Annotated[Caller, Depends(identify)]
 
     @router.get("/ready", response_model=Ready, responses={503: {"model": Ready}})
@@ -56,6 +66,10 @@ def make_router(app: App, authenticate: Any, caller_from: Callable[[Any], Caller
     async def stats(who: Who) -> dict[str, Stats]:
         """Counts, cost, and for admins what the bandit knows, by policy."""
         return {name: await _ask(stats_view(lane, _visible(lane, who), who)) for name, lane in app.lanes.items()}
+
+
+def _add_decisions(router: APIRouter, app: App, identify: Identify) -> None:
+    Who = Annotated[Caller, Depends(identify)]
 
     @router.get("/decisions")
     async def decisions(
@@ -83,6 +97,10 @@ def make_router(app: App, authenticate: Any, caller_from: Callable[[Any], Caller
             raise _unknown("decision", body.decision_id)
         return decision_view(record)
 
+
+def _add_examples(router: APIRouter, app: App, identify: Identify) -> None:
+    Who = Annotated[Caller, Depends(identify)]
+
     @router.get("/examples")
     async def examples(
         who: Who,
@@ -93,9 +111,9 @@ def make_router(app: App, authenticate: Any, caller_from: Callable[[Any], Caller
         """Examples of the caller's scope, newest first."""
         found: list[ExampleView] = []
         for lane in _lanes(app, policy):
-            page = await _ask(lane.parts.store.page(_visible(lane, who), offset, limit))
+            page = await _ask(lane.parts.store.page(_visible(lane, who), 0, offset + limit))
             found += [example_view(one, lane.policy.name) for one in page]
-        return sorted(found, key=lambda one: -one.created_at)[:limit]
+        return sorted(found, key=lambda one: -one.created_at)[offset : offset + limit]
 
     @router.get("/examples/{example_id}")
     async def example(example_id: str, who: Who) -> ExampleView:
@@ -113,8 +131,6 @@ def make_router(app: App, authenticate: Any, caller_from: Callable[[Any], Caller
     async def forget_all(who: Who, policy: str | None = None) -> Forgotten:
         """Forget all examples that the caller wrote; with an admin key, all there are."""
         return Forgotten(forgotten=sum([await _forget_all(lane, who) for lane in _lanes(app, policy)]))
-
-    return router
 
 
 # ------------------------------------------------------------------ finding what the caller may see

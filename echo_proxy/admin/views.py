@@ -1,5 +1,6 @@
 """What do readers of the HTTP API see? Documented models, made from the records of the path."""
 
+import os
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -30,7 +31,9 @@ class FeedbackBody(View):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.score is None) == (self.thumbs is None):
-            raise ValueError("expected either score or thumbs, got " + ("both" if self.score is not None else "neither"))
+            raise ValueError(
+                "expected either score or thumbs, got " + ("both" if self.score is not None else "neither")
+            )
         return self
 
     def to_score(self) -> float:
@@ -129,6 +132,8 @@ class ArmStats(View):
 class Stats(View):
     """One policy's counts for the caller's scope (an admin sees all scopes)."""
 
+    worker: int
+    """Process id of the worker that answers; counts lag behind by a second, evidence is each worker's own view."""
     counts: dict[str, float]
     """decisions, arm:<name>, admitted, refused:<reason>, pass:<reason>, bypass:<reason>, tokens, cost_usd, ..."""
     arms: list[ArmStats]
@@ -209,6 +214,7 @@ async def stats_view(lane: Lane, scope: str | None, who: Caller) -> Stats:
     counts = await lane.parts.store.counters(scope)
     sums = lane.parts.knowledge.snapshot() if who.is_admin else {}
     return Stats(
+        worker=os.getpid(),
         counts=dict(sorted(counts.items())),
         arms=[
             ArmStats(

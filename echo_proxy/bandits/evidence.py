@@ -6,7 +6,7 @@ by adding the difference.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 
 import numpy as np
 
@@ -76,13 +76,14 @@ def fade(sums: ArmSums, factor: float) -> ArmSums:
     return _scale(sums, factor)
 
 
-def combine(sums: Sequence[ArmSums], prior_mean: float | Vector, prior_weight: float) -> Estimates:
+def combine(sums: Sequence[ArmSums], prior_mean: float | Vector, prior_weight: float | Vector) -> Estimates:
     """Each arm's evidence together with `prior_weight` imagined observations of `prior_mean`.
 
     Args:
         sums: evidence per arm, length n_arms.
         prior_mean: expected reward before any evidence, in [0, 1]; one for all arms or shape (n_arms,).
-        prior_weight: how many observations the prior counts for, at least 0; 0 leaves the plain mean of the rewards.
+        prior_weight: how many observations the prior counts for, at least 0, one for all arms or shape (n_arms,); 0
+            leaves the plain mean of the rewards.
 
     Returns:
         Weights and means per arm. An arm without evidence or prior weight has weight 0 and the prior's mean.
@@ -90,13 +91,14 @@ def combine(sums: Sequence[ArmSums], prior_mean: float | Vector, prior_weight: f
     Raises:
         ValueError: the prior is out of range, or its shape disagrees with the number of arms.
     """
-    priors = _checked_prior(prior_mean, prior_weight, len(sums))  # (n_arms,)
+    priors = _per_arm("prior_mean", prior_mean, len(sums), 1.0)  # (n_arms,)
+    counts = _per_arm("prior_weight", prior_weight, len(sums), inf)  # (n_arms,)
     # A correction can leave a weight a rounding error below zero.
     weights = np.maximum(np.array([arm.weight for arm in sums], dtype=np.float64), 0.0)  # (n_arms,)
     rewards = np.array([arm.reward_sum for arm in sums], dtype=np.float64)  # (n_arms,)
-    totals = weights + prior_weight  # (n_arms,)
+    totals = weights + counts  # (n_arms,)
     is_known = totals > NEGLIGIBLE_WEIGHT  # (n_arms,)
-    means = np.where(is_known, (rewards + prior_weight * priors) / np.where(is_known, totals, 1.0), priors)
+    means = np.where(is_known, (rewards + counts * priors) / np.where(is_known, totals, 1.0), priors)
     return Estimates(totals, np.clip(means, 0.0, 1.0))
 
 
@@ -114,16 +116,14 @@ def check_estimates(weights: Vector, means: Vector) -> None:
         raise ValueError(f"means must be finite, got {means.tolist()}")
 
 
-def _checked_prior(prior_mean: float | Vector, prior_weight: float, n_arms: int) -> Vector:
-    """The prior's mean per arm, shape (n_arms,)."""
-    priors = np.asarray(prior_mean, dtype=np.float64)
-    if priors.shape not in ((), (n_arms,)):
-        raise ValueError(f"prior_mean must be one number or have shape ({n_arms},), got shape {priors.shape}")
-    if not ((priors >= 0.0) & (priors <= 1.0)).all():
-        raise ValueError(f"prior_mean must be in [0, 1], got {prior_mean}")
-    if not (isfinite(prior_weight) and prior_weight >= 0.0):
-        raise ValueError(f"prior_weight must be finite and at least 0, got {prior_weight}")
-    return np.broadcast_to(priors, (n_arms,))
+def _per_arm(name: str, value: float | Vector, n_arms: int, most: float) -> Vector:
+    """The value per arm, shape (n_arms,), finite and in [0, most]."""
+    values = np.asarray(value, dtype=np.float64)
+    if values.shape not in ((), (n_arms,)):
+        raise ValueError(f"{name} must be one number or have shape ({n_arms},), got shape {values.shape}")
+    if not (np.isfinite(values) & (values >= 0.0) & (values <= most)).all():
+        raise ValueError(f"{name} must be finite and in [0, {most:g}], got {value}")
+    return np.broadcast_to(values, (n_arms,))
 
 
 def _scale(sums: ArmSums, factor: float) -> ArmSums:

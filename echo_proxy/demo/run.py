@@ -34,9 +34,9 @@ _TERMINATED = 128 + signal.SIGTERM
 class DemoOptions:
     """What `echo-proxy demo` was asked for."""
 
-    requests: int = 600
+    requests: int = 900
     """Per phase."""
-    seed: int = 11
+    seed: int = 20
     """Of the request stream."""
     port: int | None = None
     """Of the proxy; None takes a free one."""

@@ -58,8 +58,9 @@ def litellm_config() -> dict[str, Any]:
         "model_list": [
             _deployment("large", "large", "large-only"),
             _deployment("small", "small", "small-only"),
-            _deployment("demo-epsilon", "small", "small"),
-            _deployment("demo-epsilon", "large", "large"),
+            # An id that equals a local model's name would lose its price: LiteLLM looks prices up under both.
+            _deployment("demo-epsilon", "small", "small-epsilon"),
+            _deployment("demo-epsilon", "large", "large-epsilon"),
             _deployment("demo-ucb", "small", "small-ucb"),
             _deployment("demo-ucb", "large", "large-ucb"),
         ],
@@ -77,8 +78,9 @@ def _deployment(model_group: str, size: str, deployment_id: str) -> dict[str, An
     price = PRICES[size]
     return {
         "model_name": model_group,
-        "litellm_params": {"model": f"{PROVIDER}/{size}", "gguf": str(PAIR / f"{size}-q8_0.gguf")},
+        "litellm_params": {"model": f"{PROVIDER}/{size}"},
         "model_info": {
+            "llama_cpp": {"path": str(PAIR / f"{size}-q8_0.gguf")},
             "id": deployment_id,
             "input_cost_per_token": price.input_usd,
             "output_cost_per_token": price.output_usd,

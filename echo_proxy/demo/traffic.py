@@ -1,7 +1,7 @@
 """What do the demo's users ask? A stream of questions in which many come back in other words.
 
 In real request logs more than 70% of the requests have a similar earlier one (IC-Cache, arXiv 2501.12689). Here the
-share follows from the mix: by default nearly half ask again for a rare fact that was asked before, in another wording,
+share follows from the mix: by default about half ask again for a rare fact that was asked before, in another wording,
 and a tenth asks for another word of a language that was asked about before.
 """
 
@@ -57,11 +57,11 @@ class Mix:
     """Share of famous facts."""
     easy: float = 0.2
     """Share of easy skills."""
-    n_topics: int = 120
+    n_topics: int = 80
     """Country-relation pairs from which rare facts are drawn."""
     n_countries: int = 60
     """Countries that the topics spread over: the fewer, the more examples there are that look right and mislead."""
-    zipf_exponent: float = 0.8
+    zipf_exponent: float = 1.0
     """Topic of rank i is drawn with a weight of i ** -zipf_exponent; 0 makes all equal."""
     n_languages: int = 8
     """Hard languages that plurals are drawn from."""

@@ -1,5 +1,7 @@
 """What is LiteLLM asking of us, in our words? Request dicts of three endpoints become a Call."""
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -8,6 +10,7 @@ from echo_proxy.types import Call, Caller, Message
 _ROUTES = (("/chat/completions", "chat"), ("/responses", "responses"), ("/messages", "messages"))
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _OPT_OUT = frozenset({"1", "true", "yes", "on"})
+_HASH = re.compile(r"[0-9a-f]{64}")
 _ADMIN_ROLES = frozenset({"proxy_admin", "proxy_admin_viewer"})
 
 Kwargs = Mapping[str, Any]
@@ -33,12 +36,24 @@ def call_from(model_group: str, messages: Sequence[Mapping[str, Any]] | None, kw
 
 
 def metadata_of(kwargs: Kwargs) -> Mapping[str, Any]:
-    """Where LiteLLM keeps who is asking; its place depends on the endpoint."""
-    for key in ("litellm_metadata", "metadata"):
-        found = kwargs.get(key)
-        if isinstance(found, Mapping) and "user_api_key_request_route" in found:
-            return found
+    """Where LiteLLM keeps who is asking; its place depends on the endpoint and on the hook."""
+    inner = kwargs.get("litellm_params")
+    for place in (kwargs, inner if isinstance(inner, Mapping) else {}):
+        for key in ("litellm_metadata", "metadata"):
+            found = place.get(key)
+            if isinstance(found, Mapping) and "user_api_key_request_route" in found:
+                return found
     return kwargs.get("metadata") or {}
+
+
+def ticket_of(kwargs: Kwargs) -> str:
+    """What one request is known by in every hook; empty when it has no id.
+
+    The call id alone will not do: a client may set it by header, and with another tenant's id it would be taken for
+    a retry of that tenant's request.
+    """
+    call_id = str(kwargs.get("litellm_call_id") or "")
+    return f"{caller_of(metadata_of(kwargs)).key}:{call_id}" if call_id else ""
 
 
 def endpoint_of(metadata: Mapping[str, Any]) -> str:
@@ -49,24 +64,33 @@ def endpoint_of(metadata: Mapping[str, Any]) -> str:
 
 def caller_of(metadata: Mapping[str, Any]) -> Caller:
     """Who asks, as LiteLLM's key check established it."""
-    return Caller(
-        key=str(metadata.get("user_api_key_hash") or metadata.get("user_api_key") or "anonymous"),
-        team=metadata.get("user_api_key_team_id"),
-        organization=metadata.get("user_api_key_org_id"),
-        user=metadata.get("user_api_key_user_id"),
-    )
+    team, organization, user = (metadata.get(f"user_api_key_{name}_id") for name in ("team", "org", "user"))
+    key = metadata.get("user_api_key_hash") or metadata.get("user_api_key")
+    return Caller(_key(key, team, organization, user), team, organization, user)
 
 
 def caller_from_auth(auth: Any) -> Caller:
     """Who asks a route of ours; `auth` is LiteLLM's UserAPIKeyAuth."""
     role = getattr(auth.user_role, "value", auth.user_role)
     return Caller(
-        key=str(auth.api_key or "anonymous"),
+        key=_key(auth.api_key, auth.team_id, auth.org_id, auth.user_id),
         team=auth.team_id,
         organization=auth.org_id,
         user=auth.user_id,
         is_admin=role in _ADMIN_ROLES,
     )
+
+
+def _key(key: Any, team: str | None, organization: str | None, user: str | None) -> str:
+    """A hash that stands for the caller.
+
+    LiteLLM hashes its own keys but not those of an operator's own check. Callers with a JWT have no key at all: they
+    are told apart by who they are, because one shared key would mix them.
+    """
+    if key and _HASH.fullmatch(str(key)):
+        return str(key)
+    known = [str(key)] if key else [str(one) for one in (organization, team, user) if one]
+    return hashlib.sha256("\x00".join(known).encode("utf-8", "replace")).hexdigest() if known else "anonymous"
 
 
 def obstacle_in(endpoint: str, kwargs: Kwargs) -> str | None:
@@ -89,10 +113,17 @@ def obstacle_in(endpoint: str, kwargs: Kwargs) -> str | None:
 def _response_format(endpoint: str, kwargs: Kwargs) -> str:
     chosen = kwargs.get("response_format")
     if endpoint == "responses":
-        chosen = (kwargs.get("text") or {}).get("format") if isinstance(kwargs.get("text"), Mapping) else None
+        chosen = _inner(kwargs, "text")
+    elif endpoint == "messages":
+        chosen = kwargs.get("output_format") or _inner(kwargs, "output_config")
     if chosen is None:
         return "text"
     return str(chosen.get("type", "unknown")) if isinstance(chosen, Mapping) else "schema"
+
+
+def _inner(kwargs: Kwargs, name: str) -> Any:
+    outer = kwargs.get(name)
+    return outer.get("format") if isinstance(outer, Mapping) else None
 
 
 def _header(metadata: Mapping[str, Any], name: str) -> str:
@@ -105,9 +136,7 @@ def _header(metadata: Mapping[str, Any], name: str) -> str:
 # ------------------------------------------------------------------ dialogues
 
 
-def _turns(
-    endpoint: str, messages: Sequence[Mapping[str, Any]] | None, kwargs: Kwargs
-) -> tuple[Message, ...] | None:
+def _turns(endpoint: str, messages: Sequence[Mapping[str, Any]] | None, kwargs: Kwargs) -> tuple[Message, ...] | None:
     """The dialogue as text, system first; None when it holds something else."""
     if endpoint == "responses":
         given = kwargs.get("input")

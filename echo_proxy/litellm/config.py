@@ -62,17 +62,17 @@ class LiteLLMConfig:
 def read_litellm_config(path: Path) -> LiteLLMConfig:
     """The config in a file, `include`d files too. Raises SettingsError naming what is wrong."""
     content = _load(path)
+    items = _items(content, "model_list", path)
     for included in content.get("include") or ():
-        part = _load(path.parent / str(included))
-        content = {**content, "model_list": [*(content.get("model_list") or []), *(part.get("model_list") or [])]}
-    settings = content.get("litellm_settings") or {}
-    general = content.get("general_settings") or {}
+        items += _items(_load(path.parent / str(included)), "model_list", path.parent / str(included))
+    settings = _section(content, "litellm_settings", path)
+    general = _section(content, "general_settings", path)
     callbacks = settings.get("callbacks") or ()
     return LiteLLMConfig(
         path=path,
-        deployments=tuple(_deployment(item) for item in content.get("model_list") or ()),
+        deployments=tuple(_deployment(item) for item in items),
         callbacks=(callbacks,) if isinstance(callbacks, str) else tuple(map(str, callbacks)),
-        providers=tuple(str(item.get("provider")) for item in settings.get("custom_provider_map") or ()),
+        providers=tuple(str(item.get("provider")) for item in _items(settings, "custom_provider_map", path)),
         database_may_add_models=bool(general.get("store_model_in_db")),
     )
 
@@ -87,6 +87,20 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: expected a mapping with model_list, got {type(content).__name__}")
     return content
+
+
+def _section(content: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    section = content.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise SettingsError(f"{path}: {name}: expected a mapping, got {type(section).__name__}")
+    return section
+
+
+def _items(content: Mapping[str, Any], name: str, path: Path) -> list[Mapping[str, Any]]:
+    items = content.get(name) or []
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        raise SettingsError(f"{path}: {name}: expected a list of mappings, got {items!r:.80}")
+    return list(items)
 
 
 def _deployment(item: Mapping[str, Any]) -> ConfiguredDeployment:
@@ -105,12 +119,14 @@ def check_policy(policy: Policy, config: LiteLLMConfig) -> None:
     groups = {one.model_group for one in config.deployments}
     for group in policy.match.model_groups:
         _must_know(group, groups, f"policy {policy.name}: match.model_groups", "a model_name", config.path)
-    known = {
-        name for one in config.deployments if one.model_group in policy.match.model_groups for name in one.names
-    }
+    known = {name for one in config.deployments if one.model_group in policy.match.model_groups for name in one.names}
     for index, arm in enumerate(policy.arms):
         _must_know(
-            arm.deployment, known, f"policy {policy.name}: arms.{index}.deployment", _deployment_hint(policy), config.path
+            arm.deployment,
+            known,
+            f"policy {policy.name}: arms.{index}.deployment",
+            _deployment_hint(policy),
+            config.path,
         )
     if policy.default_deployment:
         where = f"policy {policy.name}: default_deployment"

@@ -10,7 +10,7 @@ from echo_proxy.app import App
 from echo_proxy.errors import EmbedderError
 from echo_proxy.lane import Lane
 from echo_proxy.litellm.answers import answer_from, failure_from, is_deployment_to_blame
-from echo_proxy.litellm.calls import call_from
+from echo_proxy.litellm.calls import call_from, ticket_of
 from echo_proxy.litellm.flights import Flight, FlightBook
 from echo_proxy.litellm.rewrite import rewrite
 from echo_proxy.protocols import Clock
@@ -44,17 +44,18 @@ class Desk:
     ) -> Sequence[Deployment]:
         """The deployments that may serve this attempt; never empty unless `healthy` is."""
         lane = self.app.lane_for(model_group)
-        flight = self._flights.get(str(kwargs.get("litellm_call_id") or ""))
+        ticket = ticket_of(kwargs)
+        call = call_from(model_group, messages, kwargs)
+        flight = self._flights.get(ticket)
         if flight is not None:
-            return self._pick_again(flight, lane, healthy)
+            return self._pick_again(ticket, flight, lane, call, healthy)
         if lane is None:
             return healthy
-        call = call_from(model_group, messages, kwargs)
-        plan = await self._plan(lane, call, healthy)
+        plan = await self._plan(lane, call, healthy) if ticket else lane.bypass("no_call_id")
         if isinstance(plan, PassThrough):
-            self._note_headers(call.call_id, {"x-echo-policy": lane.policy.name, "x-echo-pass": plan.reason})
-            return _named(lane.policy.default_deployment, healthy)
-        return self._take_off(lane, plan, healthy)
+            self._note_headers(ticket, {"x-echo-policy": lane.policy.name, "x-echo-pass": plan.reason})
+            return healthy if lane.policy.mode == "shadow" else _named(lane.policy.default_deployment, healthy)
+        return self._take_off(ticket, lane, plan, healthy)
 
     async def _plan(self, lane: Lane, call: Call, healthy: Sequence[Deployment]) -> Plan | PassThrough:
         try:
@@ -65,18 +66,26 @@ class Desk:
             log.warning("call %s goes on without Echo: %s", call.call_id, error)
             return lane.bypass("embedder")
 
-    def _take_off(self, lane: Lane, plan: Plan, healthy: Sequence[Deployment]) -> Sequence[Deployment]:
+    def _take_off(self, ticket: str, lane: Lane, plan: Plan, healthy: Sequence[Deployment]) -> Sequence[Deployment]:
         decision = None if plan.is_shadow else plan.decision
         flight = Flight(lane, plan, self._clock.monotonic(), decision, awaits_deployment=True)
-        for lost in self._flights.put(plan.request.call_id, flight):
+        for lost in self._flights.put(ticket, flight):
             lost.lane.counts.add(lost.plan.request.scope, "unsettled")
-        self._note_headers(plan.request.call_id, _plan_headers(plan))
+        self._note_headers(ticket, _plan_headers(plan))
         return healthy if decision is None else _named(decision.arm.deployment, healthy)
 
-    def _pick_again(self, flight: Flight, lane: Lane | None, healthy: Sequence[Deployment]) -> Sequence[Deployment]:
+    def _pick_again(
+        self, ticket: str, flight: Flight, lane: Lane | None, call: Call, healthy: Sequence[Deployment]
+    ) -> Sequence[Deployment]:
         """A retry, or a fallback to another group: draw again among what has not failed this request."""
+        if not call.messages or call.messages[-1].content != flight.plan.request.text:
+            # One key has two requests with the same id in flight: they cannot be told apart, so neither is served.
+            self._flights.drop(ticket)
+            flight.lane.bypass("call_id_reused", flight.plan.request.scope)
+            return healthy
         flight.awaits_deployment = True
         flight.decision = None
+        self._note_headers(ticket, {**_plan_headers(flight.plan), "x-echo-arm": "none", "x-echo-examples": "0"})
         if lane is not flight.lane or flight.plan.is_shadow:
             return healthy
         fresh = [one for one in healthy if _id(one) not in flight.failed_deployments] or healthy
@@ -84,7 +93,7 @@ class Desk:
         if again is None:
             return healthy
         flight.plan, flight.decision = again, again.decision
-        self._note_headers(again.request.call_id, _plan_headers(again))
+        self._note_headers(ticket, _plan_headers(again))
         return _named(again.decision.arm.deployment, fresh)
 
     def equip(self, kwargs: dict[str, Any]) -> dict[str, Any] | None:
@@ -92,15 +101,15 @@ class Desk:
 
         LiteLLM calls this for the outer and again for the inner call of bridged endpoints: only the first counts.
         """
-        flight = self._flights.get(str(kwargs.get("litellm_call_id") or ""))
+        flight = self._flights.get(ticket_of(kwargs))
         if flight is None or not flight.awaits_deployment:
             return None
         flight.awaits_deployment = False
         attempt = self._attempt(flight, kwargs)
+        has_examples = attempt.decision is not None and flight.plan.prompt.n_examples > 0
+        changed = rewrite(flight.plan.request.endpoint, kwargs, flight.plan.prompt) if has_examples else None
         flight.attempts.append(attempt)
-        if attempt.decision is None or not flight.plan.prompt.n_examples:
-            return None
-        return rewrite(flight.plan.request.endpoint, kwargs, flight.plan.prompt)
+        return changed
 
     def _attempt(self, flight: Flight, kwargs: Mapping[str, Any]) -> Attempt:
         deployment_id = str((kwargs.get("model_info") or {}).get("id") or "")
@@ -113,7 +122,7 @@ class Desk:
 
     def note_attempt_failure(self, kwargs: Mapping[str, Any], error: BaseException) -> None:
         """An attempt of one deployment failed; another may follow."""
-        flight = self._flights.get(str(kwargs.get("litellm_call_id") or ""))
+        flight = self._flights.get(ticket_of(kwargs))
         if flight is None or not flight.attempts or flight.attempts[-1].error is not None:
             return
         blamed = is_deployment_to_blame(error)
@@ -121,35 +130,37 @@ class Desk:
 
     def note_answer(self, kwargs: Mapping[str, Any], response: Any) -> None:
         """A call succeeded, perhaps as the inner half of a bridged one; the first report with an answer counts."""
-        call_id = str(kwargs.get("litellm_call_id") or "")
-        flight = self._flights.get(call_id)
+        ticket = ticket_of(kwargs)
+        flight = self._flights.get(ticket)
         if flight is None or flight.answer is not None:
             return
         flight.answer = answer_from(kwargs, response)
-        self._settle_if_due(call_id, flight)
+        self._settle_if_due(ticket, flight)
 
-    def note_stream_end(self, call_id: str, is_whole: bool) -> None:
+    def note_stream_end(self, data: Mapping[str, Any], is_whole: bool) -> None:
         """The caller has read a stream to its end, or left it."""
-        flight = self._flights.get(call_id)
+        ticket = ticket_of(data)
+        flight = self._flights.get(ticket)
         if flight is None:
             return
         flight.stream_end = is_whole
-        self._settle_if_due(call_id, flight)
+        self._settle_if_due(ticket, flight)
 
     def note_failure(self, data: Mapping[str, Any], error: BaseException) -> None:
         """The caller got an error: all attempts have failed."""
-        call_id = str(data.get("litellm_call_id") or "")
-        flight = self._flights.get(call_id)
+        ticket = ticket_of(data)
+        flight = self._flights.get(ticket)
         if flight is None:
             return
+        self.note_attempt_failure(data, error)  # an answer that a guardrail withheld is no answer of that deployment
         flight.answer = failure_from(error, flight.plan.request.received_at, self._clock.now())
-        self._settle_if_due(call_id, flight)
+        self._settle_if_due(ticket, flight)
 
-    def _settle_if_due(self, call_id: str, flight: Flight) -> None:
+    def _settle_if_due(self, ticket: str, flight: Flight) -> None:
         if not flight.is_due or flight.answer is None:
             return
         flight.is_settled = True
-        self._flights.drop(call_id)
+        self._flights.drop(ticket)
         was_read = flight.stream_end is not False
         flight.lane.settle(flight.plan, replace(flight.answer, was_read_to_end=was_read), flight.attempts)
 
@@ -157,15 +168,15 @@ class Desk:
 
     def headers(self, data: Mapping[str, Any]) -> dict[str, str]:
         """Response headers of a call."""
-        return self._headers.get(str(data.get("litellm_call_id") or ""), {})
+        return self._headers.get(ticket_of(data), {})
 
     def bypass(self, model_group: str, error: BaseException) -> None:
         """Count a failure of ours that was kept from the caller."""
         lane = self.app.lane_for(model_group) or next(iter(self.app.lanes.values()))
         lane.bypass(f"error_{type(error).__name__}", EVERYONE)
 
-    def _note_headers(self, call_id: str, headers: dict[str, str]) -> None:
-        self._headers[call_id] = headers
+    def _note_headers(self, ticket: str, headers: dict[str, str]) -> None:
+        self._headers[ticket] = headers
         if len(self._headers) > _MAX_HEADERS:
             self._headers.popitem(last=False)
 

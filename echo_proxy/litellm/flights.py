@@ -1,4 +1,4 @@
-"""Which requests are on their way, and what is known of each? One flight lives from the first pick to the settlement."""
+"""Which requests are on their way, and what is known of each? A flight lasts from the first pick to the settlement."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class Flight:
 
 
 class FlightBook:
-    """Flights by call id; bounded in number and age."""
+    """Flights by ticket (see calls.ticket_of); bounded in number and age."""
 
     def __init__(self, max_flights: int = 20_000, max_age_s: float = 900.0) -> None:
         self._flights: OrderedDict[str, Flight] = OrderedDict()
@@ -50,13 +50,13 @@ class FlightBook:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def get(self, call_id: str) -> Flight | None:
-        """The flight of a call, or None."""
-        return self._flights.get(call_id)
+    def get(self, ticket: str) -> Flight | None:
+        """The flight of a request, or None."""
+        return self._flights.get(ticket)
 
-    def put(self, call_id: str, flight: Flight) -> list[Flight]:
+    def put(self, ticket: str, flight: Flight) -> list[Flight]:
         """Add a flight; returns those that had to go because they were too old or too many."""
-        self._flights[call_id] = flight
+        self._flights[ticket] = flight
         gone: list[Flight] = []
         while self._flights:
             oldest = next(iter(self._flights.values()))
@@ -66,6 +66,6 @@ class FlightBook:
             gone.append(self._flights.popitem(last=False)[1])
         return gone
 
-    def drop(self, call_id: str) -> None:
+    def drop(self, ticket: str) -> None:
         """Forget a flight."""
-        self._flights.pop(call_id, None)
+        self._flights.pop(ticket, None)

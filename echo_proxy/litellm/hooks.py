@@ -20,7 +20,7 @@ _NOT_STARTED = (
 )
 
 
-class EchoCallback(CustomLogger):  # type: ignore[misc] # LiteLLM is typed as Any here
+class EchoCallback(CustomLogger):
     """Echo inside LiteLLM."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class EchoCallback(CustomLogger):  # type: ignore[misc] # LiteLLM is typed as An
             return healthy_deployments
         try:
             return list(await desk.pick(model, healthy_deployments, messages, request_kwargs or {}))
-        except Exception as error:  # noqa: BLE001 - a hook must never break the request
+        except Exception as error:
             log.exception("choosing failed, LiteLLM chooses")
             desk.bypass(model, error)
             return healthy_deployments
@@ -54,7 +54,7 @@ class EchoCallback(CustomLogger):  # type: ignore[misc] # LiteLLM is typed as An
             return None
         try:
             return desk.equip(kwargs)
-        except Exception as error:  # noqa: BLE001 - a hook must never break the request
+        except Exception as error:
             log.exception("prepending examples failed, the call goes on without")
             desk.bypass(str(kwargs.get("model_group") or ""), error)
             return None
@@ -85,8 +85,7 @@ class EchoCallback(CustomLogger):  # type: ignore[misc] # LiteLLM is typed as An
                 yield chunk
             is_whole = True
         finally:
-            call_id = str(request_data.get("litellm_call_id") or "")
-            _quietly("noting a stream's end", lambda desk: desk.note_stream_end(call_id, is_whole))
+            _quietly("noting a stream's end", lambda desk: desk.note_stream_end(request_data, is_whole))
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """The call succeeded; runs beside the caller's path."""
@@ -117,7 +116,7 @@ def _quietly(doing: str, action: Callable[[Any], None]) -> None:
         return
     try:
         action(desk)
-    except Exception as error:  # noqa: BLE001 - a hook must never break the request
+    except Exception as error:
         log.exception("%s failed", doing)
         desk.bypass("", error)
 

@@ -19,9 +19,8 @@ def rewrite(endpoint: str, kwargs: Kwargs, prompt: Prompt) -> Kwargs:
     if endpoint == "responses":
         return _rewrite_responses(changed, prompt)
     if endpoint == "messages":
-        changed["system"] = _with_notice(kwargs.get("system"), prompt.system_notice)
-        if not changed["system"]:
-            del changed["system"]
+        if prompt.system_notice:
+            changed["system"] = _with_notice(kwargs.get("system"), prompt.system_notice)
         changed["messages"] = _insert(kwargs["messages"], 0, prompt)
         return changed
     changed["messages"] = _rewrite_chat(kwargs["messages"], prompt)

@@ -15,7 +15,7 @@ from echo_proxy.litellm.calls import caller_from_auth
 from echo_proxy.litellm.config import PROVIDER, LiteLLMConfig, check_policy, read_litellm_config
 from echo_proxy.litellm.desk import Desk
 from echo_proxy.litellm.runtime import set_desk
-from echo_proxy.settings import Settings
+from echo_proxy.settings import Settings, read_settings
 
 log = logging.getLogger("echo_proxy")
 
@@ -28,15 +28,14 @@ async def startup() -> None:
 
     Raises PolicyError, SettingsError or SchemaMismatch, which stop the worker: better no start than a wrong one.
     """
+    from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
     from litellm.proxy.proxy_server import app as proxy_app
-    from litellm.proxy.proxy_server import user_api_key_auth
 
-    settings = Settings()
+    settings = read_settings()
     app = build_app(settings)
     config = _config(settings)
     if config is not None:
-        for lane in app.lanes.values():
-            check_policy(lane.policy, config)
+        app.must_fit(lambda policy: check_policy(policy, config))
         _add_missing_lines(config, is_launched=settings.litellm_config is not None)
         _warm_up_local_models(config, settings)
     await app.start()
@@ -61,7 +60,7 @@ def _add_missing_lines(config: LiteLLMConfig, *, is_launched: bool) -> None:
         from echo_proxy.litellm.provider import provider
 
         litellm.custom_provider_map.append({"provider": PROVIDER, "custom_handler": provider})
-        litellm.utils.custom_llm_setup()
+        litellm.utils.custom_llm_setup()  # type: ignore[no-untyped-call]
 
 
 def _warm_up_local_models(config: LiteLLMConfig, settings: Settings) -> None:

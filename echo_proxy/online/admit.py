@@ -1,5 +1,7 @@
 """Does the answer become an example?"""
 
+from collections.abc import Sequence
+
 from echo_proxy.online.judge import is_refusal
 from echo_proxy.online.receive import n_user_turns
 from echo_proxy.policy import Policy
@@ -10,25 +12,18 @@ from echo_proxy.types import Example, Outcome, Plan, Quality, Query
 def reason_to_refuse(plan: Plan, outcome: Outcome, quality: Quality, policy: Policy) -> str | None:
     """Why the answer must not be kept; None when it may."""
     rules = policy.admission
-    if not rules.enabled:
-        return "disabled"
-    if plan.vector is None:
-        return "no_vector"
-    if not _is_from_teacher(outcome, policy):
-        return "not_a_teacher"
-    if not outcome.may_keep:
-        return "redacted"
-    if not outcome.is_whole:
-        return "not_whole"
-    if not outcome.text.strip() or is_refusal(outcome.text, policy.judge):
-        return "empty_or_refusal"
-    if quality.estimate < rules.min_feedback:
-        return "quality"
-    if n_user_turns(plan.request.dialogue) > rules.max_turns:
-        return "turns"
-    if n_tokens(plan, outcome) > rules.max_tokens:
-        return "tokens"
-    return None
+    obstacles = (
+        (not rules.enabled, "disabled"),
+        (plan.vector is None, "no_vector"),
+        (not _is_from_teacher(outcome, policy), "not_a_teacher"),
+        (not outcome.may_keep, "redacted"),
+        (not outcome.is_whole, "not_whole"),
+        (not outcome.text.strip() or is_refusal(outcome.text, policy.judge), "empty_or_refusal"),
+        (quality.estimate < rules.min_feedback, "quality"),
+        (n_user_turns(plan.request.dialogue) > rules.max_turns, "turns"),
+        (n_tokens(plan, outcome) > rules.max_tokens, "tokens"),
+    )
+    return next((reason for stands, reason in obstacles if stands), None)
 
 
 def example_from(plan: Plan, outcome: Outcome, quality: Quality, policy: Policy) -> Example:
@@ -52,8 +47,8 @@ def example_from(plan: Plan, outcome: Outcome, quality: Quality, policy: Policy)
     )
 
 
-async def twins_of(example: Example, policy: Policy, store: Examples) -> tuple[str, ...]:
-    """Ids of stored examples that ask the same; the new one replaces them. Raises StoreUnavailable."""
+async def twins_of(example: Example, policy: Policy, store: Examples) -> tuple[Example, ...]:
+    """Stored examples that ask the same, nearest first. Raises StoreUnavailable."""
     near = await store.nearest(
         Query(
             example.vector,
@@ -64,7 +59,12 @@ async def twins_of(example: Example, policy: Policy, store: Examples) -> tuple[s
             now=example.created_at,
         )
     )
-    return tuple(candidate.example.id for candidate in near if candidate.example.id != example.id)
+    return tuple(candidate.example for candidate in near if candidate.example.id != example.id)
+
+
+def same_answer(example: Example, twins: Sequence[Example]) -> Example | None:
+    """The twin that says the same already: it stays, because its outcomes are worth more than a newer date."""
+    return next((twin for twin in twins if twin.response == example.response), None)
 
 
 def n_tokens(plan: Plan, outcome: Outcome) -> int:
@@ -74,4 +74,6 @@ def n_tokens(plan: Plan, outcome: Outcome) -> int:
 
 def _is_from_teacher(outcome: Outcome, policy: Policy) -> bool:
     served = next((attempt for attempt in reversed(outcome.attempts) if attempt.error is None), None)
-    return served is not None and any(arm.is_teacher and arm.deployment == served.deployment for arm in policy.to_arms())
+    return served is not None and any(
+        arm.is_teacher and arm.deployment == served.deployment for arm in policy.to_arms()
+    )

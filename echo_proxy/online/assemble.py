@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from echo_proxy.policy import PromptPolicy
 from echo_proxy.types import Arm, Candidate, Message, Prompt, Selection
 
-_MARKER = re.compile(r"<\|[^|<>]{1,64}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>", re.IGNORECASE)
+_MARKER = re.compile(
+    r"<[|｜][^|｜<>]{1,64}[|｜]>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+    r"|<</?SYS>>|</?s>|<(?:bos|eos)>|<(?:start|end)_of_turn>",
+    re.IGNORECASE,
+)
 """Control tokens of common chat templates: in stored text they could close our turn and open another."""
+_BRACKET = re.compile(r"[<\[]")
 _FENCE = re.compile(r"</?\s*examples?\b[^>]*>", re.IGNORECASE)
 
 
@@ -36,13 +41,19 @@ def _turns(shown: Sequence[Candidate]) -> tuple[Message, ...]:
 
 def _block(shown: Sequence[Candidate], notice: str) -> str:
     examples = "\n".join(
-        f"<example>\nQ: {neutralize(candidate.example.request)}\nA: {neutralize(candidate.example.response)}\n</example>"
-        for candidate in shown
+        f"<example>\nQ: {neutralize(one.example.request)}\nA: {neutralize(one.example.response)}\n</example>"
+        for one in shown
     )
-    return f"<examples>\n{notice}\n{examples}\n</examples>\n\n" if notice else f"<examples>\n{examples}\n</examples>\n\n"
+    return (
+        f"<examples>\n{notice}\n{examples}\n</examples>\n\n" if notice else f"<examples>\n{examples}\n</examples>\n\n"
+    )
 
 
 def neutralize(text: str) -> str:
     """Stored text that can no longer be read as a control token or as the end of our fence."""
-    spaced = _MARKER.sub(lambda match: f"{match.group()[0]} {match.group()[1:]}", text)
-    return _FENCE.sub(lambda match: match.group().replace("<", "< "), spaced)
+    return _FENCE.sub(_open_up, _MARKER.sub(_open_up, text))
+
+
+def _open_up(match: re.Match[str]) -> str:
+    """Every bracket of it: a token may stand inside another, as in `<|[INST]|>`."""
+    return _BRACKET.sub(r"\g<0> ", match.group())

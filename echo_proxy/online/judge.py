@@ -5,6 +5,11 @@ import json
 from echo_proxy.policy import JudgePolicy
 from echo_proxy.types import Feedback, Outcome, Quality
 
+_CUT_SHORT = frozenset({"length", "max_tokens", "incomplete", "model_context_window_exceeded"})
+"""Finish reasons of an answer that hit a limit, over all endpoints."""
+_REFUSED = frozenset({"content_filter", "refusal"})
+"""Finish reasons of an answer that the model or its provider withheld, over all endpoints."""
+
 
 def judge(
     outcome: Outcome, wants_json: bool, feedback: Feedback | None, rules: JudgePolicy, unjudged_weight: float
@@ -27,9 +32,9 @@ def validate(outcome: Outcome, wants_json: bool, rules: JudgePolicy) -> dict[str
         return {"answered": 0.0}
     signals = {
         "answered": 1.0,
-        "whole": float(outcome.finish_reason != "length"),
+        "whole": float(outcome.finish_reason not in _CUT_SHORT),
         "length": float(_length(outcome) >= max(rules.min_tokens, 1)),
-        "refusal": float(not is_refusal(outcome.text, rules)),
+        "refusal": float(outcome.finish_reason not in _REFUSED and not is_refusal(outcome.text, rules)),
     }
     if wants_json:
         signals["json"] = float(_is_json(outcome.text))
@@ -43,8 +48,12 @@ def _length(outcome: Outcome) -> int:
 
 def is_refusal(text: str, rules: JudgePolicy) -> bool:
     """Whether the answer begins as refusals do."""
-    beginning = text.strip().lower().replace("\u2019", "'")
-    return any(beginning.startswith(refusal.lower()) for refusal in rules.refusals)
+    beginning = _plain(text)
+    return any(beginning.startswith(_plain(refusal)) for refusal in rules.refusals)
+
+
+def _plain(text: str) -> str:
+    return text.strip().lower().replace("\u2019", "'")
 
 
 def _is_json(text: str) -> bool:

@@ -26,27 +26,22 @@ def revised(evidence: Sequence[Evidence], earned: float) -> tuple[Evidence, ...]
     return tuple(replace(one, weight=1.0, reward=earned) if one.is_served else one for one in evidence)
 
 
-def increments_between(
-    before: Sequence[Evidence], after: Sequence[Evidence], remaining: float = 1.0
-) -> tuple[Increment, ...]:
+def increments_between(before: Sequence[Evidence], after: Sequence[Evidence]) -> tuple[Increment, ...]:
     """What must be added so that the sums are as if only `after` had ever been learned.
+
+    Nothing is faded here: the store fades every increment from the time of the decision on, early guess and correction
+    alike.
 
     Args:
         before: empty, or the earlier view of the same attempts in the same order.
         after: the view that shall count.
-        remaining: share of `before` that has not faded from the sums yet, [0, 1].
     """
     nothing = [Evidence(evidence.key, 0.0, 0.0) for evidence in after]
     return tuple(
-        Increment(new.key, difference((new.weight, new.reward), (old.weight * remaining, old.reward)))
+        Increment(new.key, difference((new.weight, new.reward), (old.weight, old.reward)))
         for new, old in zip(after, before or nothing, strict=True)
         if new != old
     )
-
-
-def remaining_share(age_s: float, half_life_s: float) -> float:
-    """Share of evidence that is left after so many seconds, [0, 1]."""
-    return float(0.5 ** (max(age_s, 0.0) / half_life_s))
 
 
 def example_increments(

@@ -90,7 +90,9 @@ def explain(plan: Plan, outcome: Outcome, quality: Quality, rules: LogPolicy) ->
         _candidate(candidate, "used" if candidate.example.id in used else "chosen, arm took fewer", rules)
         for candidate in selection.chosen
     ]
-    candidates += [_candidate(rejection.candidate, f"left out: {rejection.reason}", rules) for rejection in selection.rejected]
+    candidates += [
+        _candidate(rejection.candidate, f"left out: {rejection.reason}", rules) for rejection in selection.rejected
+    ]
     return {
         "endpoint": plan.request.endpoint,
         "model_group": plan.request.model_group,

@@ -32,11 +32,17 @@ def compare_names(wanted: frozenset[str], example: Example) -> Names:
     """Which of the wanted names and numbers stand in the example's request or response."""
     if not wanted:
         return Names.NONE
-    words = {match.group().lower() for match in _WORD.finditer(f"{example.request}\n{example.response}")}
-    missing = wanted - words
+    text = f"{example.request}\n{example.response}".lower()
+    missing = [name for name in wanted if not _stands_in(name, text)]
     if not missing:
         return Names.HELD
-    return Names.NUMBERS if all(_has_digit(word) for word in missing) else Names.MISSING
+    return Names.NUMBERS if all(_has_digit(name) for name in missing) else Names.MISSING
+
+
+def _stands_in(name: str, text: str) -> bool:
+    """As a word of its own, not as a part of a number; both in lower case. The plain search first: most names are
+    simply not there."""
+    return name in text and re.search(rf"(?<!\w)(?<!\d[.,]){re.escape(name)}(?!\w|[.,]\d)", text) is not None
 
 
 def _has_digit(word: str) -> bool:

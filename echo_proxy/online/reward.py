@@ -13,4 +13,4 @@ def reward(quality: float, cost_usd: float, latency_s: float, rules: Reward) -> 
     quickness = 1 - min(max(latency_s, 0.0) / rules.latency_scale_s, 1.0)
     total = rules.quality_weight + rules.cost_weight + rules.latency_weight
     extras = rules.cost_weight * cheapness + rules.latency_weight * quickness
-    return quality * (rules.quality_weight + extras) / total
+    return quality * min((rules.quality_weight + extras) / total, 1.0)  # rounding may push it above one

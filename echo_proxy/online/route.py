@@ -80,14 +80,24 @@ def _feasible(arms: Sequence[Arm], selection: Selection, available: Collection[s
 def _evidence(
     arms: Sequence[Arm], segment: str, selection: Selection, policy: Policy, knowledge: Knowledge
 ) -> Estimates:
-    priors = np.array([_prior_reward(arm, selection, policy.bandit.prior) for arm in arms])  # (n_arms,)
-    sums = [knowledge.sums(ArmKey(arm.name, segment)) for arm in arms]
-    return combine(sums, priors, policy.bandit.prior.weight)
+    priors = [_prior(arm, selection, policy.bandit.prior) for arm in arms]
+    return combine(
+        [knowledge.sums(ArmKey(arm.name, segment)) for arm in arms],
+        np.array([prior.reward for prior in priors]),  # (n_arms,)
+        np.array([prior.weight for prior in priors]),  # (n_arms,)
+    )
 
 
-def _prior_reward(arm: Arm, selection: Selection, prior: Prior) -> float:
+@dataclass(frozen=True, slots=True)
+class _Prior:
+    reward: float
+    weight: float
+
+
+def _prior(arm: Arm, selection: Selection, prior: Prior) -> _Prior:
+    """What is known of the examples is known of the arm that takes them."""
     if arm.prior_reward is not None:
-        return arm.prior_reward
-    if prior.from_utility and arm.n_examples and selection.chosen:
-        return selection.chosen[0].utility
-    return prior.reward
+        return _Prior(arm.prior_reward, prior.weight)
+    if prior.utility_weight and arm.n_examples and selection.chosen:
+        return _Prior(selection.chosen[0].utility, prior.utility_weight)
+    return _Prior(prior.reward, prior.weight)

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from echo_proxy.policy import SelectionPolicy
 from echo_proxy.protocols import UtilityModel
-from echo_proxy.types import Candidate, Rejection, Request, Selection
+from echo_proxy.types import Candidate, Rejection, Request, Selection, Vector
 
 
 def select(
@@ -25,38 +27,41 @@ def select(
     pool = [
         replace(candidate, utility=float(utility)) for candidate, utility in zip(candidates, utilities, strict=True)
     ]
+    cosines = _cosines(pool)
+    left = [i for i, candidate in enumerate(pool) if candidate.utility >= rules.min_utility]
     rejected = [Rejection(candidate, "utility") for candidate in pool if candidate.utility < rules.min_utility]
-    pool = [candidate for candidate in pool if candidate.utility >= rules.min_utility]
-    chosen: list[Candidate] = []
+    chosen: list[int] = []
     tokens = 0
-    while pool:
-        best = max(pool, key=lambda candidate: _marginal_relevance(candidate, chosen, rules.diversity))
-        pool.remove(best)
-        reason = _reason_to_reject(best, chosen, tokens, n_most, rules)
+    while left:
+        best = max(left, key=lambda i: _marginal_relevance(pool[i].utility, cosines[i, chosen], rules.diversity))
+        left.remove(best)
+        size = pool[best].example.n_tokens
+        reason = _reason_to_reject(cosines[best, chosen], size + tokens, n_most, rules)
         if reason:
-            rejected.append(Rejection(best, reason))
+            rejected.append(Rejection(pool[best], reason))
             continue
         chosen.append(best)
-        tokens += best.example.n_tokens
-    return Selection(tuple(chosen), tuple(rejected))
+        tokens += size
+    return Selection(tuple(pool[i] for i in chosen), tuple(rejected))
 
 
-def _marginal_relevance(candidate: Candidate, chosen: Sequence[Candidate], diversity: float) -> float:
-    nearest = max((_cosine(candidate, other) for other in chosen), default=0.0)
-    return (1 - diversity) * candidate.utility - diversity * nearest
+def _cosines(candidates: Sequence[Candidate]) -> Vector:
+    """Cosine of every pair, shape (n_candidates, n_candidates)."""
+    vectors = np.stack([candidate.example.vector for candidate in candidates])  # (n_candidates, dimensions)
+    cosines: Vector = (vectors @ vectors.T).astype(np.float64)
+    return cosines
 
 
-def _reason_to_reject(
-    candidate: Candidate, chosen: Sequence[Candidate], tokens: int, n_most: int, rules: SelectionPolicy
-) -> str | None:
-    if len(chosen) >= n_most:
+def _marginal_relevance(utility: float, to_chosen: Vector, diversity: float) -> float:
+    nearest = float(to_chosen.max()) if to_chosen.size else 0.0
+    return (1 - diversity) * utility - diversity * nearest
+
+
+def _reason_to_reject(to_chosen: Vector, tokens: int, n_most: int, rules: SelectionPolicy) -> str | None:
+    if to_chosen.size >= n_most:
         return "enough"
-    if any(1 - _cosine(candidate, other) < rules.duplicate_distance for other in chosen):
+    if to_chosen.size and 1 - float(to_chosen.max()) < rules.duplicate_distance:
         return "duplicate"
-    if tokens + candidate.example.n_tokens > rules.max_tokens:
+    if tokens > rules.max_tokens:
         return "token_budget"
     return None
-
-
-def _cosine(one: Candidate, other: Candidate) -> float:
-    return float(one.example.vector @ other.example.vector)

@@ -1,5 +1,6 @@
 """What is an example worth to a request?"""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,23 +12,41 @@ from echo_proxy.types import Candidate, Names, Request, Vector
 
 @dataclass(frozen=True, slots=True)
 class BetaUtility:
-    """Beta posterior of "an answer given with this example is good", with a prior from distance and names."""
+    """Relevance from distance and names, times how reliably the model made use of the example so far.
+
+    Reliability is the mean of a Beta posterior whose prior is one. It can only take away: an example that served well
+    where it was near says nothing for a request that it is far from.
+    """
 
     rules: Utility
 
     def utilities(self, request: Request, candidates: Sequence[Candidate]) -> Vector:
-        """Posterior means, shape (n_candidates,), in [0, 1]."""
-        prior = prior_utilities(candidates, self.rules)  # (n_candidates,)
-        uses = np.array([candidate.example.uses for candidate in candidates], dtype=np.float64)
-        gain = np.array([candidate.example.gain for candidate in candidates], dtype=np.float64)
+        """Utilities, shape (n_candidates,), in [0, 1]."""
+        outcomes = _pooled_outcomes(candidates)  # (n_candidates, 2)
+        uses = np.maximum(outcomes[:, 0], 0.0)
+        gain = np.clip(outcomes[:, 1], 0.0, uses)
         weight = self.rules.prior_weight
-        posterior: Vector = (weight * prior + np.clip(gain, 0, uses)) / (weight + uses)
-        return posterior
+        reliability = (weight + gain) / (weight + uses)  # (n_candidates,)
+        useful: Vector = relevance(candidates, self.rules) * reliability
+        return useful
 
 
-def prior_utilities(candidates: Sequence[Candidate], rules: Utility) -> Vector:
-    """Utility before any outcome, shape (n_candidates,): a falling logistic of the cosine distance."""
+def _pooled_outcomes(candidates: Sequence[Candidate]) -> Vector:
+    """Uses and gain of each candidate's response, shape (n_candidates, 2).
+
+    Candidates that say the same share their outcomes: what the model could not make use of once, it cannot make use
+    of when it stands under another wording of the question.
+    """
+    pools: dict[str, Vector] = defaultdict(lambda: np.zeros(2))
+    for candidate in candidates:
+        pools[candidate.example.response] += (candidate.example.uses, candidate.example.gain)
+    return np.array([pools[candidate.example.response] for candidate in candidates])
+
+
+def relevance(candidates: Sequence[Candidate], rules: Utility) -> Vector:
+    """How likely a candidate is about the same, shape (n_candidates,): a falling logistic of the cosine distance."""
     distance = np.array([candidate.distance for candidate in candidates], dtype=np.float64)
     missing = np.array([candidate.names is Names.MISSING for candidate in candidates], dtype=bool)
-    near: Vector = 1.0 / (1.0 + np.exp((distance - rules.half_distance) / rules.width))
+    steps = np.clip((distance - rules.half_distance) / rules.width, -500.0, 500.0)  # beyond, exp overflows
+    near: Vector = 1.0 / (1.0 + np.exp(steps))
     return np.where(missing, rules.missing_names_factor * near, near)

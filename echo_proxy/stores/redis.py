@@ -93,11 +93,11 @@ class RedisStore:
         """Whether it can serve; never raises."""
         try:
             with redis_errors("status"):
-                server = (await self._client.info("server"))["redis_version"]
-                search = await self._search_version()
-                return StoreStatus(True, f"Redis {server} + search {search}", await self._index.n_examples())
+                engine, state = await self._engine(), await self._index.state()
         except StoreError as error:
             return StoreStatus(False, "Redis", 0, str(error))
+        detail = "" if state.share_built >= 1.0 else f"the index is built to {state.share_built:.0%}"
+        return StoreStatus(not detail, engine, state.n_examples, detail)
 
     @property
     def _client(self) -> Any:
@@ -141,15 +141,16 @@ class RedisStore:
             await self._client.hsetnx(self._keys.meta, name, value)
         check_meta(_texts(await self._client.hgetall(self._keys.meta)), self._config)
 
-    async def _search_version(self) -> str:
-        """From 21005 to 2.10.5; Redis 8 reports its built-in engine in the same way."""
-        info = await self._search_client().execute_command("MODULE", "LIST")
-        for module in info:
+    async def _engine(self) -> str:
+        """Such as `Redis 8.2.3 + search 2.10.5`: the module reports 21005."""
+        client = self._search_client()
+        server = (await client.execute_command("INFO", "server"))["redis_version"]
+        for module in await client.execute_command("MODULE", "LIST"):
             words = [word.decode() if isinstance(word, bytes) else word for word in module]
             if words[1] == "search":
                 version = int(words[3])
-                return f"{version // 10000}.{version // 100 % 100}.{version % 100}"
-        return "built in"
+                return f"Redis {server} + search {version // 10000}.{version // 100 % 100}.{version % 100}"
+        return f"Redis {server} + built-in search"
 
     # ------------------------------------------------------------------ examples
 

@@ -116,10 +116,10 @@ def test_rounding_below_zero_is_no_evidence() -> None:
 @pytest.mark.parametrize(
     ("prior_mean", "prior_weight", "message"),
     [
-        (1.5, 1.0, r"prior_mean must be in \[0, 1\]"),
-        (float("nan"), 1.0, r"prior_mean must be in \[0, 1\]"),
+        (1.5, 1.0, r"prior_mean must be finite and in \[0, 1\]"),
+        (float("nan"), 1.0, r"prior_mean must be finite and in \[0, 1\]"),
         (np.array([0.5, 0.5]), 1.0, r"shape \(1,\), got shape \(2,\)"),
-        (0.5, -1.0, "prior_weight must be finite and at least 0"),
+        (0.5, -1.0, "prior_weight must be finite and in"),
     ],
 )
 def test_a_wrong_prior_is_refused(prior_mean: float, prior_weight: float, message: str) -> None:

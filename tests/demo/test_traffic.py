@@ -104,4 +104,4 @@ def test_topics_are_distinct() -> None:
     """A topic stands once in the order of popularity."""
     topics = draw_topics(WORLD, Random(0), Mix())
 
-    assert len(set(topics)) == len(topics) == 120
+    assert len(set(topics)) == len(topics) == Mix().n_topics

@@ -24,9 +24,8 @@ def proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def greedy_policy(**more: object) -> dict[str, object]:
-    """Asks the teacher without examples, the small model as soon as a good example is there."""
+    """Asks the teacher without examples, the small model as soon as a good example is there; hardly learns."""
     return policy_for(
-        bandit={"kind": "epsilon_greedy", "epsilon": 0.0, "floor": 1e-9, "prior": {"reward": 0.1}}, **more
+        bandit={"kind": "epsilon_greedy", "epsilon": 0.0, "floor": 1e-9, "prior": {"reward": 0.1, "weight": 1000.0}},
+        **more,
     )
-
-

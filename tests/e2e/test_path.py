@@ -51,7 +51,12 @@ def ask(client: httpx.Client, endpoint: str, text: str, is_streamed: bool) -> ht
     if endpoint == "responses":
         body: dict[str, Any] = {"model": "auto", "instructions": "Be brief.", "input": text}
     elif endpoint == "messages":
-        body = {"model": "auto", "max_tokens": 50, "system": "Be brief.", "messages": [{"role": "user", "content": text}]}
+        body = {
+            "model": "auto",
+            "max_tokens": 50,
+            "system": "Be brief.",
+            "messages": [{"role": "user", "content": text}],
+        }
     else:
         messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
         body = {"model": "auto", "messages": messages}
@@ -104,15 +109,15 @@ PASSED = {
     "logprobs": {"logprobs": True},
     "response_format": {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}},
     "not_only_text": {
-        "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]}]
+        "messages": [
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]}
+        ]
     },
 }
 
 
 @pytest.mark.parametrize("reason", PASSED)
-def test_calls_that_an_example_could_break_pass_through(
-    client: httpx.Client, upstream: Upstream, reason: str
-) -> None:
+def test_calls_that_an_example_could_break_pass_through(client: httpx.Client, upstream: Upstream, reason: str) -> None:
     """Such a call goes to the default deployment as it came, and is counted with its reason."""
     text = question()
     decision(client, chat(client, text))
@@ -247,7 +252,9 @@ def test_the_routes_stand_in_openapi(client: httpx.Client) -> None:
     """LiteLLM's own documentation shows them."""
     paths = client.get("/openapi.json").json()["paths"]
 
-    assert {"/echo/ready", "/echo/stats", "/echo/feedback", "/echo/examples", "/echo/decisions/{decision_id}"} <= set(paths)
+    assert {"/echo/ready", "/echo/stats", "/echo/feedback", "/echo/examples", "/echo/decisions/{decision_id}"} <= set(
+        paths
+    )
 
 
 def test_openai_sdk(sdk: openai.OpenAI) -> None:

@@ -1,0 +1,269 @@
+"""How does LiteLLM reach a local model? `model: llama_cpp/<name>`, with this module's `provider` as its handler.
+
+    model_list:
+      - model_name: small
+        litellm_params: {model: llama_cpp/small}
+        model_info:
+          llama_cpp: {path: models/small.gguf, n_ctx: 4096}
+    litellm_settings:
+      custom_provider_map: [{provider: llama_cpp, custom_handler: echo_proxy.litellm.provider.provider}]
+
+The options stand in `model_info`, because LiteLLM's router writes it over whatever a client sends; `litellm_params`
+can be overridden by the request, and a client must not choose files of this machine.
+"""
+
+import json
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import litellm
+from litellm.exceptions import (
+    BadRequestError,
+    ContextWindowExceededError,
+    InternalServerError,
+    RateLimitError,
+    ServiceUnavailableError,
+    Timeout,
+)
+from litellm.llms.custom_llm import CustomLLM
+from litellm.types.utils import GenericStreamingChunk, ModelResponse
+
+from echo_proxy.errors import LocalModelError
+from echo_proxy.litellm.config import PROVIDER
+from echo_proxy.local.chat import unsupported_fields
+from echo_proxy.local.client import Call, LocalClient, LocalModelRefusal, LocalModelTimeout
+from echo_proxy.local.fleet import shared_fleet
+from echo_proxy.local.options import LocalModel, parse_model
+from echo_proxy.local.supervisor import LocalModelStatus, Supervisor
+from echo_proxy.settings import Settings
+
+OPTIONS = "llama_cpp"
+"""Key of the options in `model_info`."""
+_DEFAULT_TIMEOUT_S = 600.0
+"""LiteLLM's own."""
+_CONNECT_S = 5.0
+
+
+class LlamaCppProvider(CustomLLM):
+    """LiteLLM's handler for `llama_cpp/...`. Holds no weights: it asks the process that all workers share."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Nothing starts before the first call or `warm_up_models`. Settings: None = from the environment, then."""
+        super().__init__()
+        self._settings = settings
+        self._client = LocalClient()
+        self._parsed: dict[tuple[str, str], LocalModel] = {}
+
+    async def acompletion(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        """A whole answer."""
+        try:
+            answer = await self._client.ask(self._call(kwargs, is_streamed=False))
+        except LocalModelError as error:
+            raise _as_litellm(error, kwargs["model"]) from error
+        return _fill(kwargs["model_response"], answer, kwargs["model"])
+
+    def completion(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        """A whole answer, for callers without an event loop."""
+        try:
+            answer = self._client.ask_sync(self._call(kwargs, is_streamed=False))
+        except LocalModelError as error:
+            raise _as_litellm(error, kwargs["model"]) from error
+        return _fill(kwargs["model_response"], answer, kwargs["model"])
+
+    async def astreaming(self, *args: Any, **kwargs: Any) -> AsyncIterator[GenericStreamingChunk]:  # type: ignore[override] # the base class lacks `yield`
+        """An answer piece by piece; the last chunk has the token counts."""
+        try:
+            stitcher = _Stitcher()
+            async with aclosing(self._client.stream(self._call(kwargs, is_streamed=True))) as chunks:
+                async for chunk in chunks:
+                    for piece in stitcher.take(chunk):
+                        yield piece
+        except LocalModelError as error:
+            raise _as_litellm(error, kwargs["model"]) from error
+
+    def streaming(self, *args: Any, **kwargs: Any) -> Iterator[GenericStreamingChunk]:
+        """An answer piece by piece, for callers without an event loop."""
+        try:
+            stitcher = _Stitcher()
+            with closing(self._client.stream_sync(self._call(kwargs, is_streamed=True))) as chunks:
+                for chunk in chunks:
+                    yield from stitcher.take(chunk)
+        except LocalModelError as error:
+            raise _as_litellm(error, kwargs["model"]) from error
+
+    async def aclose(self) -> None:
+        """Close the connections; the models keep running."""
+        self._client.close()
+        await self._client.aclose()
+
+    # ------------------------------------------------------------------ request
+
+    def _call(self, kwargs: Mapping[str, Any], *, is_streamed: bool) -> Call:
+        """Raises LocalModelError when the model is not configured well."""
+        params = dict(kwargs.get("optional_params") or {})
+        litellm_params = kwargs.get("litellm_params") or {}
+        if litellm.drop_params or litellm_params.get("drop_params"):
+            for name in unsupported_fields(params):
+                del params[name]
+        body = {**params, "messages": kwargs["messages"], "stream": is_streamed}
+        if is_streamed:
+            body["stream_options"] = {"include_usage": True}
+        return Call(
+            supervisor=self._supervisor(kwargs["model"], litellm_params),
+            content=json.dumps(body, default=_plain, ensure_ascii=False).encode(),
+            timeout=_timeout(kwargs.get("timeout")),
+        )
+
+    def _supervisor(self, name: str, litellm_params: Mapping[str, Any]) -> Supervisor:
+        name = name.removeprefix(f"{PROVIDER}/")
+        raw = (litellm_params.get("model_info") or {}).get(OPTIONS)
+        if self._settings is None:  # read once: it takes longer than the rest of this call
+            self._settings = Settings()
+        fleet = shared_fleet(self._settings.folder)
+        # Only one of the deployments that share a model needs to carry its options.
+        known = fleet.find(name) if raw is None else None
+        return fleet.ensure(known or self._parse(name, raw, self._settings))
+
+    def _parse(self, name: str, raw: object, settings: Settings) -> LocalModel:
+        key = (name, json.dumps(raw, sort_keys=True, default=str))
+        model = self._parsed.get(key)
+        if model is None:
+            model = self._parsed[key] = parse_model(name, raw, _config_folder(settings))
+        return model
+
+
+provider = LlamaCppProvider()
+"""What `custom_provider_map` names."""
+
+
+# ---------------------------------------------------------------------- for the app
+
+
+def warm_up_models(items: Iterable[Mapping[str, Any]], folder: Path, state_dir: Path) -> None:
+    """Begin to load the local models of a model_list, all at the same time; returns at once.
+
+    Args:
+        items: items of the model_list; those of other providers are skipped.
+        folder: of LiteLLM's config, where relative paths start.
+        state_dir: for locks, addresses and logs.
+
+    Raises:
+        LocalModelError: options are wrong; the message names the model and the field.
+    """
+    shared_fleet(state_dir).warm_up(local_models(items, folder))
+
+
+def local_models(items: Iterable[Mapping[str, Any]], folder: Path) -> tuple[LocalModel, ...]:
+    """The different local models in a model_list. Raises LocalModelError as `warm_up_models`."""
+    models: dict[str, LocalModel] = {}
+    bare: list[str] = []
+    for item in items:
+        name = str((item.get("litellm_params") or {}).get("model") or "")
+        if not name.startswith(f"{PROVIDER}/"):
+            continue
+        name = name.removeprefix(f"{PROVIDER}/")
+        raw = (item.get("model_info") or {}).get(OPTIONS)
+        if raw is None:
+            bare.append(name)
+            continue
+        model = parse_model(name, raw, folder)
+        if models.setdefault(name, model) != model:
+            raise LocalModelError(f"llama_cpp/{name}: expected the same model_info.llama_cpp everywhere, got two")
+    for name in bare:
+        if name not in models:
+            parse_model(name, None, folder)  # says what is missing
+    return tuple(models.values())
+
+
+def local_status(state_dir: Path) -> tuple[LocalModelStatus, ...]:
+    """How the local models of this worker are, with their restarts."""
+    return shared_fleet(state_dir).status()
+
+
+def shutdown_models(state_dir: Path) -> None:
+    """End the processes that this worker leads; takes up to some seconds, so call it off the event loop."""
+    shared_fleet(state_dir).shutdown()
+
+
+def _config_folder(settings: Settings) -> Path | None:
+    config = settings.litellm_config or os.environ.get("CONFIG_FILE_PATH")
+    return Path(config).absolute().parent if config else None
+
+
+# ---------------------------------------------------------------------- answers
+
+
+def _fill(response: ModelResponse, answer: Mapping[str, Any], name: str) -> ModelResponse:
+    choice = answer["choices"][0]
+    response.id = answer["id"]
+    response.created = answer["created"]
+    response.model = name
+    response.choices[0].message.content = choice["message"]["content"]
+    response.choices[0].finish_reason = choice["finish_reason"]
+    response.usage = litellm.Usage(**answer["usage"])  # type: ignore[attr-defined] # LiteLLM sets it this way too
+    return response
+
+
+class _Stitcher:
+    """Puts the end of an answer and its token counts into one chunk: LiteLLM stops looking after the end."""
+
+    def __init__(self) -> None:
+        self._reason = ""
+
+    def take(self, chunk: Mapping[str, Any]) -> Iterator[GenericStreamingChunk]:
+        """What LiteLLM is given for a chunk; nothing, one or two chunks."""
+        for choice in chunk["choices"]:
+            self._reason = choice["finish_reason"] or self._reason
+            text = choice["delta"].get("content") or ""
+            if text:
+                yield _chunk(text)
+        if chunk.get("usage"):
+            yield _chunk("", self._reason or "stop", chunk["usage"])
+
+
+def _chunk(text: str, reason: str = "", usage: Any = None) -> GenericStreamingChunk:
+    return GenericStreamingChunk(
+        text=text, is_finished=bool(reason), finish_reason=reason, usage=usage, index=0, tool_use=None
+    )
+
+
+def _plain(value: Any) -> Any:
+    """LiteLLM's own message objects may stand among the messages."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(exclude_none=True)
+    raise TypeError(f"expected something that JSON can hold, got {type(value).__name__}")
+
+
+def _timeout(given: float | httpx.Timeout | None) -> httpx.Timeout:
+    if isinstance(given, httpx.Timeout):
+        return given
+    return httpx.Timeout(float(given or _DEFAULT_TIMEOUT_S), connect=_CONNECT_S)
+
+
+# ---------------------------------------------------------------------- errors
+
+
+def _as_litellm(error: LocalModelError, name: str) -> Exception:
+    """The exception that LiteLLM's retries, fallbacks and cooldowns understand."""
+    text = str(error)
+    if isinstance(error, LocalModelTimeout):
+        return Timeout(text, name, PROVIDER)
+    if not isinstance(error, LocalModelRefusal):
+        return ServiceUnavailableError(text, PROVIDER, name)
+    if error.code == "context_length_exceeded":
+        return ContextWindowExceededError(text, name, PROVIDER)
+    if error.status == httpx.codes.TOO_MANY_REQUESTS:
+        return RateLimitError(text, PROVIDER, name, response=_too_many(error))
+    if error.status == httpx.codes.BAD_REQUEST:
+        return BadRequestError(text, name, PROVIDER)
+    return InternalServerError(text, PROVIDER, name)
+
+
+def _too_many(error: LocalModelRefusal) -> httpx.Response:
+    """LiteLLM reads Retry-After from it."""
+    headers = {"retry-after": error.retry_after} if error.retry_after else {}
+    return httpx.Response(429, headers=headers, request=httpx.Request("POST", "http://local/v1/chat/completions"))

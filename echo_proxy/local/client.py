@@ -1,0 +1,235 @@
+"""How does the proxy ask a local model? Over loopback, waiting a little while its process is loaded or restarted."""
+
+import asyncio
+import json
+import time
+import weakref
+from collections.abc import AsyncGenerator, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from echo_proxy.errors import LocalModelError
+from echo_proxy.local.state import ModelState
+from echo_proxy.local.supervisor import Supervisor
+
+_POLL_S = 0.02
+_DONE = "data: [DONE]"
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=300)
+"""No limit of connections: the model's own queue refuses what is too much. Its keep-alive is longer than ours."""
+
+
+class LocalModelAway(LocalModelError):
+    """The process of the model is not there, or ended before the answer did."""
+
+
+class LocalModelTimeout(LocalModelError):
+    """The answer did not come in time."""
+
+
+class LocalModelRefusal(LocalModelError):
+    """The process of the model answered with an error."""
+
+    def __init__(self, status: int, message: str, code: str, retry_after: str | None) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status."""
+        self.code = code
+        """`context_length_exceeded`, `queue_full`, ..."""
+        self.retry_after = retry_after
+        """The header of that name, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a model."""
+
+    supervisor: Supervisor
+    content: bytes
+    """The JSON body."""
+    timeout: httpx.Timeout
+
+    def request(self, http: httpx.Client | httpx.AsyncClient, state: ModelState) -> httpx.Request:
+        """To the process in that state."""
+        return http.build_request(
+            "POST",
+            f"{state.url}/v1/chat/completions",
+            content=self.content,
+            headers={"Authorization": f"Bearer {state.token}", "Content-Type": "application/json"},
+            timeout=self.timeout,
+        )
+
+
+class _Search:
+    """Looks for a process that can be asked, until it takes too long."""
+
+    def __init__(self, call: Call) -> None:
+        self._supervisor = call.supervisor
+        self._wait_s = min(call.supervisor.model.options.max_wait_s, call.timeout.read or float("inf"))
+        self._deadline = time.monotonic() + self._wait_s
+        self._refused = ""
+
+    def look(self) -> ModelState | None:
+        """A ready process; None = look again. Raises LocalModelAway."""
+        model, state = self._supervisor.model, self._supervisor.state()
+        is_ours = state is not None and state.fingerprint == model.fingerprint
+        if state is not None and is_ours and state.phase == "ready" and state.token != self._refused:
+            return state
+        if state is not None and is_ours and state.phase == "failed":
+            raise LocalModelAway(f"local model {model.name} could not be started: {state.error}")
+        if time.monotonic() < self._deadline:
+            return None
+        if state is not None and not is_ours:
+            raise LocalModelAway(
+                f"local model {model.name} runs with other options, started by process {state.supervisor_pid}; "
+                "stop that proxy, or give the model another name or the proxy another ECHO_STATE_DIR"
+            )
+        ended = f": {state.error}" if state is not None and state.error else ""
+        raise LocalModelAway(f"local model {model.name} was not ready within {self._wait_s:g} s{ended}")
+
+    def refuse(self, state: ModelState) -> None:
+        """Nobody listens there: wait for the next process."""
+        self._refused = state.token
+
+
+class LocalClient:
+    """Asks local models, from an event loop or from a thread."""
+
+    def __init__(self) -> None:
+        self._sync: httpx.Client | None = None
+        # A connection belongs to the loop that opened it.
+        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient]
+        self._by_loop = weakref.WeakKeyDictionary()
+
+    async def ask(self, call: Call) -> dict[str, Any]:
+        """The whole answer. Raises LocalModelAway, LocalModelTimeout, LocalModelRefusal."""
+        response = await self._send(call, is_streamed=False)
+        return _answer(response)
+
+    async def stream(self, call: Call) -> AsyncGenerator[dict[str, Any], None]:
+        """The answer's chunks. Closing the iterator ends the work in the model. Raises as `ask`."""
+        response = await self._send(call, is_streamed=True)
+        is_done = False  # what follows the mark is read too: only then can the connection be used again
+        try:
+            if response.is_error:
+                await response.aread()
+                raise _refusal(response)
+            async for line in response.aiter_lines():
+                is_done = is_done or line == _DONE
+                if line and not is_done:
+                    yield _chunk(line)
+        except httpx.HTTPError as error:
+            raise _explained(error, call) from error
+        finally:
+            await response.aclose()
+        if not is_done:
+            raise _cut(call)
+
+    async def _send(self, call: Call, *, is_streamed: bool) -> httpx.Response:
+        http, search = self._async_http(), _Search(call)
+        while True:
+            while (state := search.look()) is None:
+                await asyncio.sleep(_POLL_S)
+            try:
+                return await http.send(call.request(http, state), stream=is_streamed)
+            except httpx.ConnectError:
+                search.refuse(state)
+            except httpx.HTTPError as error:
+                raise _explained(error, call) from error
+
+    def ask_sync(self, call: Call) -> dict[str, Any]:
+        """As `ask`, for callers without an event loop."""
+        return _answer(self._send_sync(call, is_streamed=False))
+
+    def stream_sync(self, call: Call) -> Generator[dict[str, Any], None, None]:
+        """As `stream`, for callers without an event loop."""
+        response = self._send_sync(call, is_streamed=True)
+        is_done = False  # what follows the mark is read too: only then can the connection be used again
+        try:
+            if response.is_error:
+                response.read()
+                raise _refusal(response)
+            for line in response.iter_lines():
+                is_done = is_done or line == _DONE
+                if line and not is_done:
+                    yield _chunk(line)
+        except httpx.HTTPError as error:
+            raise _explained(error, call) from error
+        finally:
+            response.close()
+        if not is_done:
+            raise _cut(call)
+
+    def _send_sync(self, call: Call, *, is_streamed: bool) -> httpx.Response:
+        http, search = self._sync_http(), _Search(call)
+        while True:
+            while (state := search.look()) is None:
+                time.sleep(_POLL_S)
+            try:
+                return http.send(call.request(http, state), stream=is_streamed)
+            except httpx.ConnectError:
+                search.refuse(state)
+            except httpx.HTTPError as error:
+                raise _explained(error, call) from error
+
+    def _async_http(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        http = self._by_loop.get(loop)
+        if http is None:
+            # No proxies from the environment: this is loopback.
+            http = self._by_loop[loop] = httpx.AsyncClient(trust_env=False, limits=_LIMITS)
+        return http
+
+    def _sync_http(self) -> httpx.Client:
+        if self._sync is None:
+            self._sync = httpx.Client(trust_env=False, limits=_LIMITS)
+        return self._sync
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop."""
+        http = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if http is not None:
+            await http.aclose()
+
+    def close(self) -> None:
+        """Close the connections of callers without an event loop."""
+        if self._sync is not None:
+            self._sync.close()
+            self._sync = None
+
+
+def _answer(response: httpx.Response) -> dict[str, Any]:
+    if response.is_error:
+        raise _refusal(response)
+    answer: dict[str, Any] = json.loads(response.content)
+    return answer
+
+
+def _chunk(line: str) -> dict[str, Any]:
+    chunk: dict[str, Any] = json.loads(line.removeprefix("data: "))
+    if "error" in chunk:
+        raise LocalModelRefusal(500, str(chunk["error"]["message"]), str(chunk["error"]["code"]), None)
+    return chunk
+
+
+def _refusal(response: httpx.Response) -> LocalModelRefusal:
+    retry_after = response.headers.get("retry-after")
+    try:
+        error: Mapping[str, Any] = json.loads(response.content)["error"]
+        return LocalModelRefusal(response.status_code, str(error["message"]), str(error["code"]), retry_after)
+    except (ValueError, KeyError, TypeError):
+        message = f"expected a JSON error, got HTTP {response.status_code}: {response.text[:200]}"
+        return LocalModelRefusal(response.status_code, message, "", retry_after)
+
+
+def _explained(error: httpx.HTTPError, call: Call) -> LocalModelError:
+    name = call.supervisor.model.name
+    if isinstance(error, httpx.TimeoutException):
+        wait = "in time" if call.timeout.read is None else f"within {call.timeout.read:g} s"
+        return LocalModelTimeout(f"local model {name} did not answer {wait}")
+    return _cut(call)
+
+
+def _cut(call: Call) -> LocalModelAway:
+    return LocalModelAway(f"local model {call.supervisor.model.name} ended in the middle of an answer")

@@ -1,0 +1,149 @@
+"""How is one local model configured? `model_info.llama_cpp` of an item in LiteLLM's model_list."""
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from echo_proxy.errors import LocalModelError
+from echo_proxy.local.gguf import read_header
+
+INSTALL = "pip install 'echo-proxy[local]'"
+"""Gets llama-cpp-python."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MAX_DEFAULT_CONTEXT = 4096
+"""A context costs memory up front; models trained on 128k tokens would take many GB by default."""
+
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+
+
+class LocalModelOptions(BaseModel):
+    """What llama.cpp is loaded with. Numbers default to what llama-cpp-python chooses, unless a line says otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    path: str
+    """The GGUF file; a relative path starts at the folder of LiteLLM's config, or else at the working directory."""
+    n_ctx: int | None = Field(default=None, ge=16)
+    """Context in tokens, prompt and answer together; default: what the model was trained with, at most 4,096."""
+    n_threads: int | None = Field(default=None, ge=1, le=1024)
+    """Threads that generate; default: half of the cores."""
+    n_threads_batch: int | None = Field(default=None, ge=1, le=1024)
+    """Threads that read prompts; default: all cores."""
+    n_batch: int = Field(default=512, ge=1)
+    """Prompt tokens read at once; a cancelled request is noticed between two batches."""
+    n_gpu_layers: int = Field(default=0, ge=-1)
+    """Layers on the GPU; -1 = all. Needs a build with CUDA, Metal, Vulkan or ROCm: see `echo-proxy doctor`."""
+    main_gpu: int = Field(default=0, ge=0)
+    """The GPU that holds what is not split."""
+    tensor_split: tuple[float, ...] | None = Field(default=None, strict=False)
+    """Share of the model per GPU, one number for each."""
+    split_mode: Literal["none", "layer", "row"] = "layer"
+    """How several GPUs share the model."""
+    flash_attn: bool = False
+    """Flash attention: less memory; needed for a quantised `type_v`."""
+    type_k: CacheType = "f16"
+    """Number format of the keys in the cache."""
+    type_v: CacheType = "f16"
+    """Number format of the values in the cache."""
+    use_mmap: bool = True
+    """Map the file instead of reading it; processes that load the same file share its pages."""
+    use_mlock: bool = False
+    """Keep the weights from being swapped out."""
+    chat_format: str | None = None
+    """One of llama-cpp-python's chat formats, such as `chatml`; default: the template in the GGUF."""
+    seed: int | None = Field(default=None, ge=0, le=2**32 - 1)
+    """Seed of requests that bring none; default: another one each time."""
+    max_queue: int = Field(default=64, ge=0)
+    """Requests that may wait behind the one that is served; beyond it a request gets HTTP 429."""
+    max_wait_s: float = Field(default=30.0, gt=0, le=3600)
+    """Longest wait of a request, in seconds, while the model is being loaded or restarted; then it gets HTTP 503."""
+
+    @model_validator(mode="after")
+    def _check_cache(self) -> Self:
+        """llama.cpp says only that it could not make a context."""
+        if self.type_v not in ("f32", "f16", "bf16") and not self.flash_attn:
+            raise ValueError(f"type_v: expected flash_attn: true with a quantised type_v, got false with {self.type_v}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A local model, ready to be loaded."""
+
+    name: str
+    """`small` in `model: llama_cpp/small`; names its process, its log and its lock."""
+    options: LocalModelOptions
+    """Its `path` is absolute."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs when any option that the process is started with differs."""
+        loaded = self.options.model_dump_json(exclude={"max_wait_s"})
+        return hashlib.sha256(loaded.encode()).hexdigest()[:16]
+
+
+def parse_model(name: str, raw: object, folder: Path | None = None) -> LocalModel:
+    """The model that the options describe; its file is not looked at.
+
+    Args:
+        name: the part after `llama_cpp/`.
+        raw: `model_info.llama_cpp` as it stands in the YAML.
+        folder: where a relative path starts; None = the working directory.
+
+    Raises:
+        LocalModelError: the message names the model and each wrong field, with what was expected and what came.
+    """
+    if not _NAME.fullmatch(name):
+        raise LocalModelError(f"llama_cpp/{name}: expected a name of letters, digits, '.', '_', '-', got {name!r}")
+    if not isinstance(raw, Mapping):
+        raise LocalModelError(
+            f"llama_cpp/{name}: expected model_info.llama_cpp with a path to a GGUF file, got {_shown(raw)}"
+        )
+    try:
+        options = LocalModelOptions.model_validate(dict(raw))
+    except ValidationError as error:
+        raise LocalModelError(f"llama_cpp/{name}: {_explain(error)}") from error
+    path = (folder or Path.cwd()) / Path(options.path).expanduser()
+    return LocalModel(name, options.model_copy(update={"path": str(path.absolute())}))
+
+
+def _shown(raw: object) -> str:
+    return "nothing" if raw is None else repr(raw)
+
+
+def _explain(error: ValidationError) -> str:
+    return "; ".join(_explain_one(one) for one in error.errors(include_url=False))
+
+
+def _explain_one(error: ErrorDetails) -> str:
+    if not error["loc"]:  # ours, which names its field
+        return f"model_info.llama_cpp.{error['msg'].removeprefix('Value error, ')}"
+    came = "" if error["type"] == "missing" else f", got {error['input']!r}"
+    return f"model_info.llama_cpp.{'.'.join(map(str, error['loc']))}: {error['msg']}{came}"
+
+
+def check_model(model: LocalModel) -> None:
+    """Make sure, without loading it, that the model can be loaded.
+
+    Raises LocalModelError: the file is missing or no GGUF, or llama-cpp-python is not installed.
+    """
+    if importlib.util.find_spec("llama_cpp") is None:
+        raise LocalModelError(f"llama_cpp/{model.name}: expected llama-cpp-python to be installed: {INSTALL}")
+    try:
+        read_header(Path(model.options.path))
+    except LocalModelError as error:
+        raise LocalModelError(f"llama_cpp/{model.name}: model_info.llama_cpp.{error}") from error
+
+
+def default_context(path: Path) -> int:
+    """Tokens of context for a model whose options say nothing. Raises LocalModelError."""
+    trained = read_header(path).context_length
+    return min(trained or _MAX_DEFAULT_CONTEXT, _MAX_DEFAULT_CONTEXT)

@@ -1,0 +1,46 @@
+"""What can the installed llama.cpp do? `python -m echo_proxy.local.probe` prints it as JSON.
+
+A process of its own: the library is never loaded into the proxy, and a build that crashes at loading harms nobody.
+"""
+
+import ctypes
+import json
+from typing import Any
+
+import llama_cpp
+from llama_cpp import _ggml
+
+
+def main() -> None:
+    """Print one JSON object."""
+    print(json.dumps(_facts()))
+
+
+def _facts() -> dict[str, Any]:
+    return {
+        "version": llama_cpp.__version__,
+        "system_info": llama_cpp.llama_print_system_info().decode().strip(),
+        "can_offload_to_gpu": bool(llama_cpp.llama_supports_gpu_offload()),
+        "can_mmap": bool(llama_cpp.llama_supports_mmap()),
+        "can_mlock": bool(llama_cpp.llama_supports_mlock()),
+        "devices": _devices(),
+    }
+
+
+def _devices() -> list[str]:
+    """Names of the devices that ggml sees, the CPU among them; empty when this build cannot tell."""
+    library: Any = _ggml.libggml
+    try:
+        count, get = library.ggml_backend_dev_count, library.ggml_backend_dev_get
+        name, description = library.ggml_backend_dev_name, library.ggml_backend_dev_description
+    except AttributeError:
+        return []
+    count.restype, get.restype, get.argtypes = ctypes.c_size_t, ctypes.c_void_p, [ctypes.c_size_t]
+    for text in (name, description):
+        text.restype, text.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
+    devices = [get(index) for index in range(count())]
+    return [f"{name(one).decode()}: {description(one).decode()}" for one in devices]
+
+
+if __name__ == "__main__":
+    main()

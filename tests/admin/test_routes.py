@@ -1,0 +1,349 @@
+"""The HTTP API: each tenant sees its own, admins everything, failures say what is wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Header, HTTPException
+
+from echo_proxy.admin.routes import make_router
+from echo_proxy.app import App
+from echo_proxy.lane import Lane
+from echo_proxy.settings import Settings
+from echo_proxy.types import ArmKey, ArmSums, Caller, Evidence, Increment, Settlement
+from tests.builders import NOW, example, lane, policy, record
+from tests.fakes import HashingEmbedder, MemoryStore
+
+CALLERS = {
+    "a": Caller("a", team="t"),
+    "b": Caller("b", team="t"),
+    "admin": Caller("root", is_admin=True),
+}
+
+
+async def authenticate(authorization: Annotated[str, Header()] = "") -> str:
+    """The key check of a proxy that knows three keys."""
+    if authorization not in CALLERS:
+        raise HTTPException(401, "who are you?")
+    return authorization
+
+
+class World:
+    """Two policies over fakes: `test` shares nothing, `team` shares by team."""
+
+    def __init__(self) -> None:
+        self.store, self.team_store = MemoryStore(), MemoryStore()
+        self.lane: Lane = lane(policy(), self.store)
+        team = lane(policy(name="team", scope="team", match={"model_groups": ["team"]}), self.team_store)
+        self.app = App(Settings(policy="nowhere"), [self.lane, team], HashingEmbedder())
+        site = FastAPI()
+        site.include_router(make_router(self.app, authenticate, CALLERS.__getitem__))
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app=site), base_url="http://echo")
+
+    async def ask(self, who: str, method: str, path: str, **more: Any) -> httpx.Response:
+        return await self.client.request(method, f"/echo{path}", headers={"authorization": who}, **more)
+
+    async def get(self, who: str, path: str, **params: Any) -> Any:
+        return (await self.ask(who, "GET", path, params=params)).json()
+
+    async def settle(self, decision_id: str, scope: str = "key:a", **changes: Any) -> None:
+        await self.store.settle(Settlement(record(decision_id, scope=scope, **changes), (), ()))
+
+    async def say(self, who: str, decision_id: str, **body: Any) -> httpx.Response:
+        return await self.ask(who, "POST", "/feedback", json={"decision_id": decision_id, **body})
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr("echo_proxy.admin.routes._FEEDBACK_WAIT_S", 0.05)
+    made = World()
+    async with made.client:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/ready"),
+        ("GET", "/stats"),
+        ("GET", "/decisions"),
+        ("GET", "/decisions/d1"),
+        ("GET", "/examples"),
+        ("GET", "/examples/e1"),
+        ("DELETE", "/examples/e1"),
+        ("DELETE", "/examples"),
+    ],
+)
+async def test_no_route_is_open(world: World, method: str, path: str) -> None:
+    """All stand behind the proxy's key check."""
+    await world.settle("d1")
+    await world.store.add(example())
+
+    assert (await world.ask("nobody", method, path)).status_code == 401
+    assert (await world.say("nobody", "d1", score=1)).status_code == 401
+    assert list(world.store.examples) == ["e1"]
+
+
+# ------------------------------------------------------------------ decisions
+
+
+async def test_each_sees_its_own_decisions(world: World) -> None:
+    """Newest first; an admin sees all."""
+    await world.settle("d1", "key:a", created_at=NOW)
+    await world.settle("d2", "key:b", created_at=NOW + 1)
+    await world.settle("d3", "key:a", created_at=NOW + 2)
+
+    assert [one["id"] for one in await world.get("a", "/decisions")] == ["d3", "d1"]
+    assert [one["id"] for one in await world.get("b", "/decisions")] == ["d2"]
+    assert [one["id"] for one in await world.get("admin", "/decisions")] == ["d3", "d2", "d1"]
+    assert [one["id"] for one in await world.get("admin", "/decisions", limit=1)] == ["d3"]
+
+
+async def test_another_s_decision_is_as_unknown_as_none(world: World) -> None:
+    """The answers do not differ but for the id."""
+    await world.settle("d1", "key:a")
+
+    mine, theirs = await world.ask("a", "GET", "/decisions/d1"), await world.ask("b", "GET", "/decisions/d1")
+    none = await world.ask("b", "GET", "/decisions/d0")
+
+    assert (mine.status_code, mine.json()["id"]) == (200, "d1")
+    assert (theirs.status_code, none.status_code) == (404, 404)
+    assert theirs.text == none.text.replace("d0", "d1")
+    assert (await world.ask("admin", "GET", "/decisions/d1")).status_code == 200
+
+
+async def test_a_policy_can_be_named(world: World) -> None:
+    """An unknown one is told with those that are there."""
+    await world.settle("d1")
+    await world.team_store.settle(Settlement(record("d2", scope="team:t", policy="team"), (), ()))
+    unknown = await world.ask("a", "GET", "/decisions", params={"policy": "nope"})
+
+    assert [one["id"] for one in await world.get("a", "/decisions", policy="team")] == ["d2"]
+    assert sorted(one["id"] for one in await world.get("a", "/decisions")) == ["d1", "d2"]
+    assert unknown.status_code == 404
+    assert unknown.json()["detail"] == "policy: expected one of test, team, got 'nope'"
+
+
+# ------------------------------------------------------------------ feedback
+
+
+@pytest.mark.parametrize(
+    ("body", "score"),
+    [({"score": 0.25}, 0.25), ({"thumbs": "up"}, 1.0), ({"thumbs": "down"}, 0.0), ({"score": 0}, 0.0)],
+)
+async def test_feedback_is_a_score_or_thumbs(world: World, body: dict[str, Any], score: float) -> None:
+    """Kept with its comment."""
+    await world.settle("d1")
+
+    made = await world.say("a", "d1", comment="so", **body)
+
+    assert made.status_code == 200
+    assert (made.json()["feedback"], made.json()["quality"]) == (score, score)
+    assert world.store.records["d1"].explanation["comment"] == "so"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"score": 1.5}, "score"),
+        ({"score": "good"}, "score"),
+        ({"score": None}, "expected either score or thumbs, got neither"),
+        ({"score": 1, "thumbs": "up"}, "expected either score or thumbs, got both"),
+        ({"thumbs": "sideways"}, "thumbs"),
+        ({"score": 1, "rating": 5}, "rating"),
+        ({"score": 1, "comment": "x" * 3000}, "comment"),
+        ({"score": 1, "decision_id": ""}, "decision_id"),
+    ],
+)
+async def test_a_bad_body_is_told_with_its_field(world: World, body: dict[str, Any], field: str) -> None:
+    """422, and nothing changes."""
+    await world.settle("d1")
+
+    made = await world.say("a", **({"decision_id": "d1"} | body))
+
+    assert made.status_code == 422
+    assert field in str(made.json()["detail"][0]["loc"]) + made.json()["detail"][0]["msg"]
+    assert world.store.records["d1"].feedback is None
+
+
+async def test_another_s_decision_takes_no_feedback(world: World) -> None:
+    """An admin's it takes."""
+    await world.settle("d1", "key:a")
+
+    assert (await world.say("b", "d1", score=0)).status_code == 404
+    assert world.store.records["d1"].feedback is None
+    assert (await world.say("admin", "d1", score=0)).status_code == 200
+
+
+async def test_feedback_waits_for_a_settlement_that_is_on_its_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer may reach its reader, and feedback come back, before it is written."""
+    monkeypatch.setattr("echo_proxy.admin.routes._FEEDBACK_WAIT_S", 5.0)
+    asked = asyncio.Event()
+    find = world.store.decision
+
+    async def noticing(decision_id: str) -> Any:
+        asked.set()
+        return await find(decision_id)
+
+    monkeypatch.setattr(world.store, "decision", noticing)
+    giving = asyncio.create_task(world.say("a", "d1", score=1))
+    await asked.wait()
+    await world.settle("d1")
+
+    assert (await giving).status_code == 200
+    assert world.store.records["d1"].feedback == 1.0
+
+
+async def test_feedback_on_nothing_is_told(world: World) -> None:
+    """After the wait."""
+    made = await world.say("a", "never", score=1)
+
+    assert made.status_code == 404
+    assert made.json()["detail"] == "decision: expected the id of one that you may see, got 'never'"
+
+
+# ------------------------------------------------------------------ examples
+
+
+async def test_each_sees_its_own_examples(world: World) -> None:
+    """Without the vector."""
+    await world.store.add(example("e1"))
+    await world.store.add(example("e2", scope="key:b"))
+
+    assert [one["id"] for one in await world.get("a", "/examples")] == ["e1"]
+    assert len(await world.get("admin", "/examples")) == 2
+    assert (await world.get("a", "/examples/e1"))["response"] == "Paris."
+    assert "vector" not in await world.get("a", "/examples/e1")
+    assert (await world.ask("b", "GET", "/examples/e1")).status_code == 404
+
+
+async def test_pages_of_several_policies_leave_nothing_out(world: World) -> None:
+    """Paging to the end shows everything once, newest first."""
+    for index in range(7):
+        store, scope = (world.store, "key:a") if index % 3 else (world.team_store, "team:t")
+        await store.add(example(f"e{index}", scope=scope, created_at=NOW + index))
+
+    pages = [await world.get("a", "/examples", offset=offset, limit=2) for offset in range(0, 8, 2)]
+
+    assert [one["id"] for page in pages for one in page] == [f"e{index}" for index in range(6, -1, -1)]
+
+
+async def test_an_example_can_be_forgotten(world: World) -> None:
+    """By who may see it."""
+    await world.store.add(example("e1"))
+
+    theirs = await world.ask("b", "DELETE", "/examples/e1")
+    mine = await world.ask("a", "DELETE", "/examples/e1")
+
+    assert (theirs.status_code, mine.json()) == (404, {"forgotten": 1})
+    assert world.store.examples == {}
+
+
+async def test_forgetting_all_leaves_what_others_wrote(world: World) -> None:
+    """Also in a shared scope; an admin forgets everything."""
+    for index in range(4):
+        await world.team_store.add(example(f"e{index}", scope="team:t", writer="ab"[index % 2], created_at=NOW + index))
+    await world.store.add(example("own"))
+
+    first = await world.ask("a", "DELETE", "/examples", params={"policy": "team"})
+    left = sorted(world.team_store.examples)
+    second = await world.ask("admin", "DELETE", "/examples")
+
+    assert (first.json(), left) == ({"forgotten": 2}, ["e1", "e3"])
+    assert second.json() == {"forgotten": 3}
+
+
+async def test_forgetting_all_goes_through_every_page(world: World) -> None:
+    """However many examples others wrote between."""
+    for index in range(1200):
+        await world.team_store.add(example(f"e{index}", scope="team:t", writer="ab"[index % 2], created_at=NOW + index))
+
+    made = await world.ask("a", "DELETE", "/examples")
+
+    assert made.json() == {"forgotten": 600}
+    assert {one.writer for one in world.team_store.examples.values()} == {"b"}
+
+
+# ------------------------------------------------------------------ ready, stats, a store that is away
+
+
+async def test_ready_says_what_is_missing(world: World) -> None:
+    """503 until every policy's store is open and answers."""
+    before = await world.ask("a", "GET", "/ready")
+    world.store.is_away = True
+    during = await world.ask("a", "GET", "/ready")
+    world.store.is_away, world.lane.is_open = False, False
+    closed = await world.ask("a", "GET", "/ready")
+
+    assert (before.status_code, before.json()["ready"]) == (200, True)
+    assert (during.status_code, closed.status_code) == (503, 503)
+    assert {name: one["ready"] for name, one in during.json()["policies"].items()} == {"test": False, "team": True}
+
+
+async def test_counts_are_the_caller_s_own(world: World) -> None:
+    """An admin sees the sum, and what the arms have learned, which mixes all tenants."""
+    await world.store.count({("key:a", "decisions"): 2.0, ("key:b", "decisions"): 3.0, ("all", "pass:tools"): 1.0})
+    key = ArmKey("large+0", "all")
+    world.lane.parts.knowledge.absorb([Increment(key, ArmSums(4.0, 3.0, 2.5)), Increment(key, ArmSums())])
+
+    mine, all_of_it = await world.get("a", "/stats"), await world.get("admin", "/stats")
+
+    assert (mine["test"]["counts"], mine["test"]["arms"]) == ({"decisions": 2.0}, [])
+    assert all_of_it["test"]["counts"] == {"decisions": 5.0, "pass:tools": 1.0}
+    assert all_of_it["test"]["arms"] == [{"arm": "large+0", "segment": "all", "weight": 4.0, "mean_reward": 0.75}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/stats"),
+        ("GET", "/decisions"),
+        ("GET", "/decisions/d1"),
+        ("GET", "/examples"),
+        ("GET", "/examples/e1"),
+        ("DELETE", "/examples/e1"),
+        ("DELETE", "/examples"),
+    ],
+)
+async def test_a_store_that_is_away_is_503(world: World, method: str, path: str) -> None:
+    """With the advice to try again."""
+    world.store.is_away = True
+
+    made = await world.ask("a", method, path)
+
+    assert (made.status_code, made.headers["retry-after"]) == (503, "1")
+    assert made.json()["detail"].startswith("the store is away: ")
+
+
+async def test_feedback_while_the_store_is_away_is_503(world: World) -> None:
+    """The caller keeps it and tries again; then it counts."""
+    await world.settle("d1")
+    world.store.is_away = True
+    away = await world.say("a", "d1", score=1)
+    world.store.is_away = False
+
+    assert away.status_code == 503
+    assert (await world.say("a", "d1", score=1)).status_code == 200
+
+
+async def test_a_refused_policy_is_shown(world: World) -> None:
+    """The old one is in force, so the worker is ready."""
+    world.app.policy_error = "p.yaml:5: modee: no such key is known here"
+
+    made = await world.ask("a", "GET", "/ready")
+
+    assert (made.status_code, made.json()["policy_error"]) == (200, world.app.policy_error)
+
+
+async def test_a_decision_s_evidence_can_be_read(world: World) -> None:
+    """What the arms have learned from it."""
+    await world.settle("d1", evidence=(Evidence(ArmKey("large+0", "all"), 0.05, 0.9),))
+    shown = await world.get("a", "/decisions/d1")
+
+    assert shown["learned"] == [{"arm": "large+0", "segment": "all", "weight": 0.05, "reward": 0.9}]
+    assert replace(world.store.records["d1"], evidence=()) == record("d1")

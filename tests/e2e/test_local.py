@@ -1,0 +1,213 @@
+"""The whole path with real inference: LiteLLM's real proxy, a real store, the bundled pair of models in llama.cpp."""
+
+import itertools
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from echo_proxy.demo.setup import PAIR
+from echo_proxy.demo.world import Item, Relation, correct, make_world
+from echo_proxy.litellm.config import CALLBACK, PROVIDER, PROVIDER_HANDLER
+from tests.e2e.conftest import greedy_policy
+from tests.e2e.proxy import MASTER_KEY, Proxy, wait_for
+
+WORLD = make_world()
+PRICES = {"small": 1e-7, "large": 1e-5, "wide": 1e-7}
+TOO_LONG = "hello " * 2000
+ENDPOINTS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
+
+
+def deployment(group: str, name: str, id: str, **options: Any) -> dict[str, Any]:
+    path = PAIR / f"{'large' if name == 'large' else 'small'}-q8_0.gguf"
+    model: dict[str, Any] = {"path": str(path), "n_threads": 1, "n_threads_batch": 1, **options}
+    info = {"id": id, "input_cost_per_token": PRICES[name], "output_cost_per_token": PRICES[name], PROVIDER: model}
+    return {"model_name": group, "litellm_params": {"model": f"{PROVIDER}/{name}"}, "model_info": info}
+
+
+CONFIG: dict[str, Any] = {
+    "model_list": [
+        deployment("auto", "small", "home-small"),
+        deployment("auto", "large", "home-large"),
+        deployment("alone", "small", "alone-small"),
+        # Its answers could take half a minute: nothing but a reader who leaves ends them early.
+        deployment("endless", "wide", "endless-wide", n_ctx=30_000),
+    ],
+    "router_settings": {"num_retries": 1, "allowed_fails": 1000, "disable_cooldowns": True},
+    "general_settings": {"master_key": MASTER_KEY, "custom_auth": "tenants.check"},
+    "litellm_settings": {
+        "callbacks": [CALLBACK],
+        "custom_provider_map": [{"provider": PROVIDER, "custom_handler": PROVIDER_HANDLER}],
+    },
+}
+TEACHING = greedy_policy(
+    arms=[
+        {"deployment": "home-small", "n_examples": 0},
+        {"deployment": "home-small", "n_examples": 1},
+        {"deployment": "home-large", "n_examples": 0, "teacher": True, "prior_reward": 0.9},
+    ],
+    default_deployment="home-large",
+    prompt={"notice": ""},
+)
+ENDLESS = greedy_policy(
+    name="endless",
+    match={"model_groups": ["endless"]},
+    arms=[{"deployment": "endless-wide", "teacher": True}],
+    default_deployment="endless-wide",
+)
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    process = Proxy(tmp_path_factory.mktemp("local"), CONFIG, {"test": TEACHING, "endless": ENDLESS})
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[httpx.Client]:
+    """A tenant of its own for each test: nobody else's examples, decisions and counts."""
+    with proxy.client(f"sk-tenant-{uuid.uuid4().hex}") as client:
+        yield client
+
+
+_countries = itertools.cycle(WORLD.rare)
+
+
+def rare_fact() -> tuple[Item, Item]:
+    """A fact that only the large model was taught, asked in two ways."""
+    country = next(_countries)
+    return WORLD.fact(country, Relation.CAPITAL, 0), WORLD.fact(country, Relation.CAPITAL, 2)
+
+
+def ask(
+    client: httpx.Client, text: str, endpoint: str = "chat", is_streamed: bool = False, model: str = "auto"
+) -> httpx.Response:
+    body: dict[str, Any] = {"model": model, "temperature": 0, "stream": is_streamed}
+    if endpoint == "responses":
+        body |= {"input": text, "max_output_tokens": 64}
+    else:
+        body |= {"messages": [{"role": "user", "content": text}], "max_tokens": 64}
+    return client.post(ENDPOINTS[endpoint], json=body)
+
+
+def text_of(response: httpx.Response, endpoint: str, is_streamed: bool) -> str:
+    """What the caller reads."""
+    if is_streamed:
+        lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith("data: {")]
+        return "".join(_piece(json.loads(line), endpoint) for line in lines)
+    body = response.json()
+    if endpoint == "responses":
+        return str(body["output"][0]["content"][0]["text"])
+    return str(body["content"][0]["text"] if endpoint == "messages" else body["choices"][0]["message"]["content"])
+
+
+def _piece(event: dict[str, Any], endpoint: str) -> str:
+    if endpoint == "responses":
+        return str(event["delta"]) if event["type"] == "response.output_text.delta" else ""
+    if endpoint == "messages":
+        return str(event["delta"].get("text", "")) if event["type"] == "content_block_delta" else ""
+    return str(event["choices"][0]["delta"].get("content") or "") if event["choices"] else ""
+
+
+def settled(client: httpx.Client, response: httpx.Response) -> dict[str, Any]:
+    """The decision of a response, once it is written."""
+
+    def look() -> Any:
+        found = client.get(f"/echo/decisions/{response.headers['x-echo-decision-id']}")
+        return found.json() if found.is_success else None
+
+    return dict(wait_for(look, what="settlement"))
+
+
+def n_prompt_tokens(client: httpx.Client, *texts: str) -> int:
+    """As llama.cpp counts a dialogue of these turns, the caller's first."""
+    turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+    body = {"model": "alone", "messages": turns, "max_tokens": 1}
+    return int(client.post(ENDPOINTS["chat"], json=body).json()["usage"]["prompt_tokens"])
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_the_large_model_teaches_the_small_one(client: httpx.Client, endpoint: str, is_streamed: bool) -> None:
+    """What the small model does not know it says rightly once the large one was asked, in other words and on every
+    endpoint, with one example in its prompt."""
+    first, again = rare_fact()
+    ignorant = text_of(ask(client, again.question, model="alone"), "chat", False)
+    taught = ask(client, first.question, endpoint, is_streamed)
+    lesson = settled(client, taught)
+    answer = text_of(taught, endpoint, is_streamed)
+    helped = ask(client, again.question, endpoint, is_streamed)
+    found = settled(client, helped)
+
+    assert correct(again, ignorant) == 0.0
+    assert correct(first, answer) == 1.0
+    assert (lesson["arm"], lesson["admitted_id"], lesson["is_whole"]) == ("home-large+0", lesson["id"], True)
+    assert lesson["prompt_tokens"] == n_prompt_tokens(client, first.question)
+    tokens = lesson["prompt_tokens"] + lesson["completion_tokens"]
+    assert lesson["cost_usd"] == pytest.approx(PRICES["large"] * tokens)
+    assert correct(again, text_of(helped, endpoint, is_streamed)) == 1.0
+    assert (found["arm"], found["n_examples"], found["is_whole"]) == ("home-small+1", 1, True)
+    assert found["prompt_tokens"] == n_prompt_tokens(client, first.question, answer, again.question)
+    assert found["explanation"]["endpoint"] == endpoint
+    assert 0 < found["cost_usd"] < lesson["cost_usd"]
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_bridged_call_settles_once(client: httpx.Client, endpoint: str, is_streamed: bool) -> None:
+    """LiteLLM reports the outer and the inner half of a bridged call; one decision, one lesson, one count."""
+    first, again = rare_fact()
+    found = [settled(client, ask(client, item.question, endpoint, is_streamed)) for item in (first, again)]
+    # A third request is settled after whatever the first two might still have reported.
+    settled(client, ask(client, again.question, endpoint, is_streamed))
+    counts = wait_for(lambda: _counts(client, at_least=3), what="counts")
+
+    assert [len(one["learned"]) for one in found] == [1, 1]
+    assert [len(one["explanation"]["attempts"]) for one in found] == [1, 1]
+    assert counts["decisions"] == 3
+    assert counts["examples_used"] == 2
+    assert len(client.get("/echo/decisions").json()) == 3
+
+
+def _counts(client: httpx.Client, at_least: int) -> dict[str, float]:
+    counts = client.get("/echo/stats").json()["test"]["counts"]
+    return counts if counts.get("decisions", 0) >= at_least else {}
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_prompt_that_no_model_can_hold(client: httpx.Client, endpoint: str, is_streamed: bool) -> None:
+    """The caller is told so with a 400, the arm earns nothing, nothing is kept."""
+    response = ask(client, TOO_LONG, endpoint, is_streamed)
+    found = wait_for(lambda: client.get("/echo/decisions").json(), what="settlement")[0]
+
+    assert response.status_code == 400
+    assert "expected fewer than 1024 tokens" in response.text
+    assert found["arm"] == "home-large+0"
+    assert found["explanation"]["attempts"][0]["error"] == "ContextWindowExceededError"
+    assert [(one["arm"], one["reward"]) for one in found["learned"]] == [("home-large+0", 0.0)]
+    assert found["admitted_id"] == ""
+
+
+def test_a_reader_who_leaves_frees_the_model(client: httpx.Client) -> None:
+    """The next request does not wait for an answer that nobody reads, and its beginning is not kept."""
+    # The small model knows no JSON: it writes a string until its context is full.
+    count = [{"role": "user", "content": "Count from 3 to 8."}]
+    body = {"model": "endless", "messages": count, "temperature": 0}
+    endless = {**body, "stream": True, "response_format": {"type": "json_object"}}
+    with client.stream("POST", ENDPOINTS["chat"], json=endless) as left:
+        next(left.iter_lines())
+    started = time.monotonic()
+    response = client.post(ENDPOINTS["chat"], json=body)
+    took_s = time.monotonic() - started
+    found = settled(client, left)
+
+    assert response.json()["choices"][0]["message"]["content"] == "After 8 comes 9."
+    assert took_s < 5
+    assert (found["is_whole"], found["admitted_id"]) == (False, "")

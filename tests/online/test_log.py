@@ -1,0 +1,107 @@
+import json
+from dataclasses import replace
+
+from echo_proxy.online.log import record_of, revised_record
+from echo_proxy.policy import LogPolicy
+from echo_proxy.types import ArmKey, DecisionRecord, Evidence, Feedback, Names, Plan, Rejection, Selection
+from tests.builders import GOOD, LARGE, NOW, SMALL, candidate, failed, outcome, plan, plan_with_example, request, served
+
+EVIDENCE = (Evidence(ArmKey("large+0", "all"), 0.05, 0.9),)
+
+
+def logged(made: Plan, rules: LogPolicy | None = None, **changes: object) -> DecisionRecord:
+    return record_of(made, outcome(**changes), GOOD, 0.9, EVIDENCE, rules or LogPolicy(ttl_s=60))
+
+
+def test_a_record_holds_decision_and_outcome() -> None:
+    """First revision, with the decision's propensity and an expiry counted from its time."""
+    made = logged(plan())
+
+    assert (made.id, made.policy, made.scope, made.revision) == ("d1", "test", "key:a", 1)
+    assert (made.created_at, made.expires_at) == (NOW, NOW + 60)
+    assert (made.arm, made.segment, made.propensity, made.served_by) == ("large+0", "all", 0.75, "large-1")
+    assert (made.quality, made.quality_weight, made.reward, made.evidence) == (1.0, 0.05, 0.9, EVIDENCE)
+    assert (made.feedback, made.admitted_id, made.n_examples) == (None, "", 0)
+
+
+def test_the_last_draw_of_several_counts() -> None:
+    """A retry drew again; the record shows the draw that LiteLLM followed last."""
+    made = logged(plan(), attempts=[failed(LARGE), served(SMALL)])
+
+    assert made.arm == "small+2"
+    assert made.explanation["attempts"] == [
+        {"deployment": "large-1", "arm": "large+0", "error": "InternalServerError", "blamed": True},
+        {"deployment": "small-1", "arm": "small+2", "error": None, "blamed": False},
+    ]
+
+
+def test_without_a_draw_of_its_own_the_plan_s_counts() -> None:
+    """As in shadow mode, where every attempt is LiteLLM's."""
+    made = logged(plan(is_shadow=True), attempts=[replace(served(), decision=None)])
+
+    assert made.arm == "large+0"
+    assert made.explanation["mode"] == "shadow"
+
+
+def test_every_candidate_s_fate_is_told() -> None:
+    """Used, chosen for more than the arm took, or left out."""
+    left_out = Rejection(replace(candidate("e3", utility=0.1), names=Names.MISSING), "utility")
+    chosen = Selection((candidate("e1"), candidate("e2")), (left_out,))
+
+    made = logged(replace(plan_with_example(), selection=chosen))
+    fates = {one["id"]: one["fate"] for one in made.explanation["candidates"]}  # type: ignore[union-attr,index,call-overload]
+
+    assert fates == {"e1": "used", "e2": "chosen, arm took fewer", "e3": "left out: utility"}
+    assert (made.n_examples, made.example_ids) == (1, ("e1",))
+
+
+def test_an_explanation_is_json() -> None:
+    """It is stored and served as it is."""
+    made = logged(plan_with_example(bypasses=("store_unavailable",)))
+
+    assert json.loads(json.dumps(made.explanation)) == made.explanation
+    assert made.explanation["bypasses"] == ["store_unavailable"]
+    assert made.explanation["decision"] == {
+        "arm": "large+0",
+        "propensity": 0.75,
+        "segment": "all",
+        "arms": {
+            "large+0": {"probability": 0.75, "mean_reward": 0.8, "weight": 3.0},
+            "other+0": {"probability": 0.25, "mean_reward": 0.5, "weight": 2.0},
+        },
+        "adjustments": ["floor 0.01"],
+        "seed": 7,
+    }
+
+
+def test_texts_are_cut() -> None:
+    """Records are for looking at."""
+    made = logged(plan(request=request("q" * 3000)), text="a" * 3000)
+
+    assert made.explanation["request"] == "q" * 2000
+    assert made.explanation["answer"] == "a" * 2000
+
+
+def test_texts_can_be_left_out() -> None:
+    """Neither question nor answer nor an example's text is in the record then."""
+    made = logged(plan_with_example(), LogPolicy(texts=False), text="Secret answer")
+
+    assert "Secret answer" not in json.dumps(made.explanation)
+    assert "France" not in json.dumps(made.explanation)
+
+
+def test_feedback_makes_the_next_revision() -> None:
+    """What was measured stays; what was believed is replaced."""
+    before = logged(plan())
+    after = revised_record(before, Feedback(0.25, "meh", NOW + 5), 0.2, ())
+
+    assert after == replace(
+        before,
+        revision=2,
+        quality=0.25,
+        quality_weight=1.0,
+        reward=0.2,
+        evidence=(),
+        feedback=0.25,
+        explanation={**before.explanation, "signals": {"answered": 1.0, "feedback": 0.25}, "comment": "meh"},
+    )

@@ -1,0 +1,124 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from echo_proxy.online.select import select
+from echo_proxy.online.utility import BetaUtility
+from echo_proxy.policy import SelectionPolicy, Utility
+from echo_proxy.types import Candidate, Selection
+from tests.builders import DIMENSIONS, candidate, example, request, vector
+
+MODEL = BetaUtility(Utility())
+units = st.floats(0, 1)
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> list[Candidate]:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    pool = []
+    for index in range(draw(st.integers(0, 10))):
+        direction = rng.normal(size=DIMENSIONS).astype(np.float32)
+        one = example(f"e{index}", vector=direction / np.linalg.norm(direction), n_tokens=draw(st.integers(1, 60)))
+        pool.append(Candidate(one, draw(st.floats(0, 2))))
+    return pool
+
+
+rules_of = st.builds(
+    SelectionPolicy,
+    max_tokens=st.integers(0, 100),
+    min_utility=units,
+    diversity=units,
+    duplicate_distance=st.floats(0, 2),
+)
+
+
+@given(pools(), st.integers(0, 5), rules_of)
+def test_a_selection_keeps_every_bound(pool: list[Candidate], n_most: int, rules: SelectionPolicy) -> None:
+    """Never over the token budget, never more than n_most, never below min_utility, never two duplicates."""
+    made = select(request(), pool, n_most, rules, MODEL)
+    vectors = [one.example.vector for one in made.chosen]
+    pairs = [(a, b) for i, a in enumerate(vectors) for b in vectors[:i]]
+
+    assert sum(one.example.n_tokens for one in made.chosen) <= rules.max_tokens
+    assert len(made.chosen) <= n_most
+    assert all(one.utility >= rules.min_utility for one in made.chosen)
+    assert all(1 - float(a @ b) >= rules.duplicate_distance for a, b in pairs)
+
+
+@given(pools(), st.integers(0, 5), rules_of)
+def test_every_candidate_is_chosen_or_rejected_once(pool: list[Candidate], n_most: int, rules: SelectionPolicy) -> None:
+    """So that a decision can be explained; all carry their utility."""
+    made = select(request(), pool, n_most, rules, MODEL)
+    seen = [*made.chosen, *(rejection.candidate for rejection in made.rejected)]
+    utilities = (
+        dict(zip([one.example.id for one in pool], MODEL.utilities(request(), pool), strict=True)) if pool else {}
+    )
+
+    assert sorted(one.example.id for one in seen) == sorted(one.example.id for one in pool)
+    assert {one.example.id: one.utility for one in seen} == utilities
+
+
+def chosen_ids(made: Selection) -> list[str]:
+    return [one.example.id for one in made.chosen]
+
+
+def reasons(made: Selection) -> dict[str, str]:
+    return {one.candidate.example.id: one.reason for one in made.rejected}
+
+
+def test_without_diversity_the_most_useful_come_first() -> None:
+    """However the store ordered them."""
+    far, near = candidate("far", 0.3, vector=vector(0.0, 1.0)), candidate("near", 0.1)
+
+    made = select(request(), [far, near], 2, SelectionPolicy(diversity=0.0), MODEL)
+
+    assert chosen_ids(made) == ["near", "far"]
+
+
+def test_diversity_prefers_what_is_not_there_yet() -> None:
+    """A slightly less useful example that says something else goes before a near copy."""
+    pool = [
+        candidate("best", 0.10, vector=vector(1.0)),
+        candidate("copy", 0.11, vector=vector(1.0, 0.3)),
+        candidate("other", 0.15, vector=vector(0.0, 1.0)),
+    ]
+
+    plain = select(request(), pool, 2, SelectionPolicy(diversity=0.0), MODEL)
+    diverse = select(request(), pool, 2, SelectionPolicy(diversity=0.3), MODEL)
+
+    assert chosen_ids(plain) == ["best", "copy"]
+    assert chosen_ids(diverse) == ["best", "other"]
+
+
+def test_each_rejection_says_why() -> None:
+    """Utility, duplicate, token budget, enough."""
+    pool = [
+        candidate("best", 0.05, vector=vector(1.0), n_tokens=10),
+        candidate("twin", 0.06, vector=vector(1.0), n_tokens=10),
+        candidate("long", 0.07, vector=vector(0.0, 1.0), n_tokens=1000),
+        candidate("second", 0.08, vector=vector(0.0, 0.0, 1.0), n_tokens=10),
+        candidate("third", 0.09, vector=vector(0.0, 0.0, 0.0, 1.0), n_tokens=10),
+        candidate("far", 1.0, vector=vector(0.0, 0.0, 0.0, 0.0, 1.0), n_tokens=10),
+    ]
+
+    made = select(request(), pool, 2, SelectionPolicy(max_tokens=100, diversity=0.0), MODEL)
+
+    assert chosen_ids(made) == ["best", "second"]
+    assert reasons(made) == {
+        "far": "utility",
+        "twin": "duplicate",
+        "long": "token_budget",
+        "third": "enough",
+    }
+
+
+def test_a_budget_may_be_spent_to_the_last_token() -> None:
+    """Exactly the budget is not over it."""
+    made = select(request(), [candidate(n_tokens=10)], 1, SelectionPolicy(max_tokens=10), MODEL)
+
+    assert chosen_ids(made) == ["e1"]
+
+
+def test_no_candidates_no_selection() -> None:
+    """The utility model is not asked."""
+    assert select(request(), [], 3, SelectionPolicy(), MODEL) == Selection()

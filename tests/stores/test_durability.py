@@ -1,0 +1,146 @@
+"""What was acknowledged is kept, whatever is killed."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from echo_proxy.errors import StoreUnavailable
+from echo_proxy.protocols import Store
+from echo_proxy.stores.connect import make_store
+from echo_proxy.stores.embedded import EmbeddedRedis
+from echo_proxy.stores.redis import RedisStore
+from tests.contracts import NOW, config_of, example, query, settlement
+from tests.fakes import FrozenClock
+from tests.stores.servers import NewServer, environment, eventually
+from tests.stores.test_embedded import server_process
+
+CLOCK = FrozenClock(NOW)
+N_BEFORE_KILL = 60
+WRITER = """
+import asyncio, sys
+from echo_proxy.stores.connect import make_store
+from echo_proxy.types import ArmSums
+from tests.contracts import NOW, config_of, example, settlement
+from tests.fakes import FrozenClock
+
+async def write(url):
+    store = make_store(url, config_of("p"), FrozenClock(NOW))
+    await store.open()
+    for i in range(10**6):
+        await store.add(example(f"e{i}"))
+        await store.settle(settlement(f"d{i}", sums=ArmSums(1, 1, 1)))
+        print(i, flush=True)
+
+asyncio.run(write(sys.argv[1]))
+"""
+
+
+async def opened(url: str) -> Store:
+    """Another worker's view."""
+    store = make_store(url, config_of("p"), CLOCK)
+    await store.open()
+    return store
+
+
+async def missing(store: Store, last: int) -> list[int]:
+    """Which of the acknowledged writes 0..last are not there."""
+    return [i for i in range(last + 1) if not (await store.get(f"e{i}") and await store.decision(f"d{i}"))]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "embedded"])
+async def test_kill_9_of_a_writer_loses_nothing(kind: str, tmp_path: Path) -> None:
+    """Killed in the middle of writing, its acknowledged writes are there, and no settlement is half applied."""
+    url = f"{kind}://{tmp_path}/state"
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, env=environment())
+    assert writer.stdout is not None
+    for _ in range(N_BEFORE_KILL):
+        writer.stdout.readline()
+    writer.kill()
+    last = int((writer.communicate()[0].split() or [b"%d" % (N_BEFORE_KILL - 1)])[-1])
+    store = await opened(url)
+    lost = await missing(store, last)
+    (sums,) = (await store.sums()).values()
+    n_decisions = len(await store.decisions(None, 1000))
+    await store.close()
+
+    assert lost == []
+    assert sums.weight == n_decisions
+
+
+async def test_kill_9_of_redis_loses_nothing(tmp_path: Path) -> None:
+    """Its keeper starts it again, the store reconnects by itself, and every acknowledged write is there."""
+    server = EmbeddedRedis(tmp_path)
+    store = RedisStore(config_of("p"), server.start(), CLOCK)
+    await store.open()
+    acknowledged = []
+
+    async def write(i: int) -> None:
+        await store.add(example(f"e{i}"))
+        await store.settle(settlement(f"d{i}"))
+        acknowledged.append(i)
+
+    writes = [asyncio.create_task(write(i)) for i in range(300)]
+    while len(acknowledged) < 50:
+        await asyncio.sleep(0)
+    server_process(tmp_path).kill()
+    results = await asyncio.gather(*writes, return_exceptions=True)
+
+    async def is_back() -> bool:
+        try:
+            return bool(await store.nearest(query()))
+        except StoreUnavailable:
+            return False
+
+    await eventually(is_back, "the store serves again")
+    lost = [i for i in acknowledged if not (await store.get(f"e{i}") and await store.decision(f"d{i}"))]
+    await store.close()
+    server.stop()
+
+    assert lost == []
+    assert {type(result) for result in results} <= {type(None), StoreUnavailable}
+
+
+async def test_a_dead_redis_is_unavailable_until_it_is_back(new_server: NewServer) -> None:
+    """Every call says so in time, and works again after the restart without reopening."""
+    server = new_server("--appendonly", "yes")
+    store = RedisStore(config_of("p"), server.url, CLOCK)
+    await store.open()
+    await store.add(example("e"))
+    server.kill()
+    for call in (store.nearest(query()), store.add(example("e2")), store.sums(), store.settle(settlement("d"))):
+        with pytest.raises(StoreUnavailable, match="Redis failed at"):
+            await call
+    away = await store.status()
+    server.start()
+    found = await store.nearest(query())
+    await store.close()
+
+    assert away.is_ready is False
+    assert [candidate.example.id for candidate in found] == ["e"]
+
+
+async def test_a_redis_that_does_not_answer_times_out(tmp_path: Path) -> None:
+    """A black-holed server costs one read timeout, not several."""
+    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.Event().wait(), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    store = RedisStore(config_of("p"), f"redis://127.0.0.1:{port}", CLOCK, read_timeout_s=0.1)
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(StoreUnavailable, match="Timeout"):
+        await store.open()
+    took_s = asyncio.get_running_loop().time() - started
+    silent.close()
+
+    assert took_s < 0.5
+
+
+async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+    """Neither it nor a folder in its place is overwritten."""
+    (tmp_path / "text").write_text("not a database " * 100)
+    for name in ("text", "."):
+        with pytest.raises(StoreUnavailable, match="SQLite failed at"):
+            await opened(f"sqlite://{tmp_path}/{name}")
+
+    assert (tmp_path / "text").read_text().startswith("not a database")

@@ -1,0 +1,217 @@
+"""plan(), reroute(), settle() and revise(), over fakes."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from echo_proxy.errors import EmbedderError
+from echo_proxy.pipeline import plan, reroute, revise, settle
+from echo_proxy.types import ArmKey, ArmSums, Attempt, ExampleIncrement, Feedback, Increment, Prompt, Settlement
+from tests.builders import (
+    LARGE,
+    NOW,
+    SMALL,
+    answer,
+    example,
+    failed,
+    parts,
+    plan_with_example,
+    policy,
+    request,
+    served,
+)
+from tests.builders import plan as a_plan
+from tests.fakes import HashingEmbedder, MemoryStore
+
+BOTH = {"small", "large"}
+TEACH = {"bandit": {"kind": "fixed", "floor": 1e-9, "probabilities": {"small+2": 1.0}}}
+
+
+async def store_with_example() -> MemoryStore:
+    store = MemoryStore()
+    vector = HashingEmbedder().vector("What is the capital of France?")
+    await store.add(example(vector=vector))
+    return store
+
+
+async def test_a_plan_takes_every_step() -> None:
+    """Embedded once, retrieved, selected, routed, assembled; nothing bypassed."""
+    made = await plan(request(), BOTH, parts(policy(**TEACH), await store_with_example()))
+
+    assert made is not None
+    assert [one.example.id for one in made.selection.chosen] == ["e1"]
+    assert (made.decision.arm, made.decision.seed) == (SMALL, 1)
+    assert made.prompt.example_ids == ("e1",)
+    assert (made.policy, made.bypasses, made.is_shadow) == ("test", (), False)
+
+
+async def test_a_store_that_is_away_costs_the_examples_not_the_decision() -> None:
+    """The plan says so."""
+    store = await store_with_example()
+    store.is_away = True
+
+    made = await plan(request(), BOTH, parts(policy(**TEACH), store))
+
+    assert made is not None
+    assert made.bypasses == ("store_unavailable",)
+    assert made.prompt == Prompt()
+
+
+async def test_without_an_available_arm_there_is_no_plan() -> None:
+    """The call is LiteLLM's."""
+    assert await plan(request(), {"elsewhere"}, parts()) is None
+
+
+async def test_in_shadow_mode_a_decision_is_made_and_nothing_added() -> None:
+    """The call is LiteLLM's alone."""
+    made = await plan(request(), BOTH, parts(policy(mode="shadow", **TEACH), await store_with_example()))
+
+    assert made is not None
+    assert (made.is_shadow, made.decision.arm, made.prompt) == (True, SMALL, Prompt())
+
+
+async def test_no_more_examples_are_selected_than_the_greediest_arm_takes() -> None:
+    """Though more are near."""
+    store = MemoryStore()
+    for index, text in enumerate(("capital of France", "the capital of France", "France capital", "capital France of")):
+        await store.add(example(f"e{index}", vector=HashingEmbedder().vector(text)))
+    rules = policy(selection={"duplicate_distance": 0.0, "min_utility": 0.0}, retrieval={"max_distance": 2.0})
+
+    made = await plan(request(), BOTH, parts(rules, store))
+
+    assert made is not None
+    assert len(made.selection.chosen) == 2
+
+
+class _Broken(HashingEmbedder):
+    async def embed(self, texts: Any) -> Any:
+        raise EmbedderError("away")
+
+
+async def test_without_a_vector_there_is_no_plan() -> None:
+    """The adapter hears of it and counts it."""
+    with pytest.raises(EmbedderError, match="away"):
+        await plan(request(), BOTH, parts(embedder=_Broken()))
+
+
+async def test_a_failed_attempt_draws_again_among_what_is_left() -> None:
+    """Same request, same examples, another arm; nothing is embedded or searched again."""
+    before = await plan(request(), BOTH, parts(policy(**TEACH), await store_with_example()))
+    assert before is not None
+
+    again = reroute(before, {"large"}, parts(policy(**TEACH)))
+
+    assert again == replace(before, decision=again.decision, prompt=Prompt()) if again else False
+    assert again.decision.arm.name == "large+0"
+    assert reroute(before, {"elsewhere"}, parts()) is None
+
+
+# ------------------------------------------------------------------ settle
+
+
+def increment(arm: str, weight: float, reward: float) -> Increment:
+    return Increment(ArmKey(arm, "all"), ArmSums(weight, weight * reward, weight * reward**2))
+
+
+def test_an_answer_of_the_teacher_teaches() -> None:
+    """Record, evidence and example in one settlement."""
+    rules = policy(reward={"cost_weight": 0, "latency_weight": 0, "quality_weight": 1})
+
+    made = settle(a_plan(), answer(), [served()], rules)
+
+    assert made.refusal is None
+    assert made.example is not None
+    assert made.settlement.record.admitted_id == made.example.id == "d1"
+    assert made.settlement.increments == (increment("large+0", 0.05, 1.0),)
+    assert made.settlement.example_increments == ()
+    assert made.settlement.record.revision == 1
+
+
+def test_a_refused_answer_says_why() -> None:
+    """And the record names no example."""
+    made = settle(plan_with_example(), answer(), [served(SMALL)], policy())
+
+    assert (made.example, made.refusal, made.settlement.record.admitted_id) == (None, "not_a_teacher", "")
+
+
+def test_the_examples_in_the_prompt_are_credited() -> None:
+    """With the weight that validators have."""
+    made = settle(plan_with_example(), answer(), [served(SMALL)], policy())
+
+    assert made.settlement.example_increments == (ExampleIncrement("e1", 0.05, 0.05),)
+    assert (made.settlement.record.n_examples, made.settlement.record.example_ids) == (1, ("e1",))
+
+
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        [failed(SMALL), Attempt("elsewhere-1", "elsewhere-1", None)],
+        [Attempt("elsewhere-1", "elsewhere-1", None)],
+        [],
+    ],
+)
+def test_examples_that_the_answer_never_saw_are_not_credited(attempts: list[Attempt]) -> None:
+    """After a fallback that LiteLLM chose, the answer was given without them."""
+    made = settle(plan_with_example(), answer(), attempts, policy())
+
+    assert made.settlement.example_increments == ()
+    assert (made.settlement.record.n_examples, made.settlement.record.example_ids) == (0, ())
+
+
+def test_an_outage_is_not_the_examples_fault() -> None:
+    """The arm that failed learns from it, its examples do not."""
+    away = answer("", error="InternalServerError", deployment_id="")
+
+    made = settle(plan_with_example(), away, [failed(SMALL)], policy())
+
+    assert made.settlement.example_increments == ()
+    assert made.settlement.increments == (increment("small+2", 1.0, 0.0),)
+    assert (made.example, made.refusal) == (None, "not_a_teacher")
+
+
+# ------------------------------------------------------------------ revise
+
+
+def totals(*settlements: Settlement) -> list[float]:
+    found = [one.sums for settlement in settlements for one in settlement.increments]
+    return [sum(one.weight for one in found), sum(one.reward_sum for one in found)]
+
+
+def test_feedback_replaces_what_was_believed() -> None:
+    """Also the second time: the sums are as if only the last one had ever been given, whenever it came."""
+    rules = policy(reward={"cost_weight": 0, "latency_weight": 0, "quality_weight": 1})
+    first = settle(plan_with_example(), answer(), [served(SMALL)], rules).settlement
+
+    second = revise(first.record, Feedback(0.25, "", NOW + 3600), rules)
+    third = revise(second.record, Feedback(0.75, "", NOW + 7 * 86400), rules)
+
+    assert totals(first, second) == pytest.approx([1.0, 0.25])
+    assert totals(first, second, third) == pytest.approx([1.0, 0.75])
+    assert [one.record.revision for one in (first, second, third)] == [1, 2, 3]
+    assert (third.record.quality, third.record.feedback, third.record.reward) == (0.75, 0.75, 0.75)
+
+
+def test_feedback_is_the_examples_credit_too() -> None:
+    """Their uses count one answer, their gain what it was worth."""
+    first = settle(plan_with_example(), answer(), [served(SMALL)], policy()).settlement
+    second = revise(first.record, Feedback(0.25), policy())
+    changes = [*first.example_increments, *second.example_increments]
+
+    assert sum(one.uses for one in changes) == pytest.approx(1.0)
+    assert sum(one.gain for one in changes) == pytest.approx(0.25)
+
+
+def test_feedback_on_a_fallback_s_answer_teaches_no_arm() -> None:
+    """Nobody drew it."""
+    first = settle(a_plan(), answer(), [replace(served(), decision=None)], policy()).settlement
+
+    assert revise(first.record, Feedback(1.0), policy()).increments == ()
+
+
+def test_what_an_answer_cost_still_counts_after_feedback() -> None:
+    """Feedback replaces the quality, not the price."""
+    rules = policy(reward={"quality_weight": 0.5, "cost_weight": 0.5, "latency_weight": 0, "cost_scale_usd": 0.002})
+    first = settle(a_plan(decision=a_plan().decision), answer(cost_usd=0.001), [served(LARGE)], rules).settlement
+
+    assert revise(first.record, Feedback(1.0), rules).record.reward == pytest.approx(0.75)

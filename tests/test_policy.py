@@ -1,0 +1,99 @@
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from echo_proxy.policy import Policy
+from echo_proxy.types import Arm
+from tests.builders import POLICY_DATA, policy
+
+
+def test_a_short_policy_is_enough() -> None:
+    """Name, groups, arms and bandit; the safe choices are the defaults."""
+    made = policy()
+
+    assert (made.mode, made.scope, made.allow_client_opt_out) == ("act", "key", True)
+    assert made.to_arms() == (
+        Arm("small+0", "small", 0),
+        Arm("small+2", "small", 2),
+        Arm("large+0", "large", 0, is_teacher=True),
+    )
+    assert made.deployments() == {"small", "large"}
+
+
+def test_an_arm_may_have_a_name_and_a_prior_of_its_own() -> None:
+    """Its deployment counts as one of the policy's, as does the default."""
+    made = policy(arms=[{"name": "cheap", "deployment": "a", "prior_reward": 0.3}], default_deployment="b")
+
+    assert made.to_arms() == (Arm("cheap", "a", 0, prior_reward=0.3),)
+    assert made.deployments() == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": []}, "at least 1 item"),
+        ({"arms": [{"deployment": "a"}, {"deployment": "a"}]}, r"different names, got a\+0 more than once"),
+        ({"match": {"model_groups": []}}, "at least 1 item"),
+        ({"name": "With Space"}, "should match pattern"),
+        ({"bandit": {"kind": "ucb1", "floor": 0}}, "greater than 0"),
+        ({"bandit": {"kind": "thompson"}}, "does not match any of the expected tags"),
+        ({"bandit": {"kind": "ucb1", "epsilon": 0.1}}, "Extra inputs are not permitted"),
+        ({"bandit": {"kind": "fixed", "probabilities": {"large+0": 0.4}}}, "must sum to 1, got 0.4"),
+        ({"bandit": {"kind": "fixed", "probabilities": {"huge+0": 1.0}}}, r"got unknown huge\+0"),
+        (
+            {"arms": [{"deployment": f"d{i}"} for i in range(6)], "bandit": {"kind": "uniform", "floor": 0.2}},
+            r"0.2 \* 6",
+        ),
+        ({"bandit": {"kind": "uniform", "segments": {"utility_edges": [0.5, 0.5]}}}, "must ascend without repeats"),
+        ({"reward": {"quality_weight": 0, "cost_weight": 0, "latency_weight": 0}}, "at least one of quality_weight"),
+        ({"retrieval": {"k": 2.0}}, "valid integer"),
+        ({"retrieval": {"max_distance": 2.5}}, "less than or equal to 2"),
+        ({"selection": {"min_utility": float("nan")}}, "less than or equal to 1"),
+        ({"scope": "everybody"}, "'key', 'team', 'organization', 'user' or 'public'"),
+        ({"mode": "on"}, "'act' or 'shadow'"),
+        ({"judge": {"refusals": [""]}}, "at least 1 character"),
+        ({"deadline_s": "0.1"}, "valid number"),
+        ({"allow_client_opt_out": "no"}, "valid boolean"),
+    ],
+)
+def test_a_wrong_policy_is_refused(changes: dict[str, Any], message: str) -> None:
+    """Never replaced by a default, never coerced."""
+    with pytest.raises(ValidationError, match=message):
+        policy(**changes)
+
+
+def test_segments_can_be_switched_off_by_null() -> None:
+    """One average per arm."""
+    assert policy(bandit={"kind": "uniform", "segments": None}).bandit.segments is None
+
+
+def test_a_policy_does_not_change() -> None:
+    """A reload makes a new one."""
+    made = policy()
+
+    with pytest.raises(ValidationError, match="frozen"):
+        made.mode = "shadow"  # type: ignore[misc]
+
+
+def models(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    schema = model.model_json_schema()
+    return {"Policy": schema, **schema["$defs"]}
+
+
+def test_every_key_is_documented() -> None:
+    """In the schema that editors show; `kind` names itself."""
+    plain = {"kind", "prior", "match", "retrieval", "selection", "utility", "prompt", "judge", "admission", "log"}
+    undocumented = [
+        f"{name}.{key}"
+        for name, model in models(Policy).items()
+        for key, field in model.get("properties", {}).items()
+        if "description" not in field and key not in plain | {"bandit", "reward"}
+    ]
+
+    assert undocumented == []
+
+
+def test_the_data_of_the_builder_is_valid() -> None:
+    """Tests build on it."""
+    assert Policy.model_validate(dict(POLICY_DATA)) == policy()
