@@ -91,7 +91,7 @@ async def fill(url: str, n: int) -> None:
         policy="test",
         model="all-minilm-l6-v2-int8",
         dimensions=384,
-        index="hnsw",
+        index="flat",
         half_life_s=7 * 86400.0,
         decision_ttl_s=7 * 86400.0,
         log_length=100_000,

@@ -177,7 +177,12 @@ def _parts(policy: Policy, embedder: Embedder, url: str, settings: Settings, clo
 
 def open_store(policy: Policy, embedder: Embedder, url: str, settings: Settings, clock: Clock) -> Store:
     """The store of one policy, not connected yet."""
-    config = StoreConfig(
+    return make_store(url, store_config(policy, embedder), clock, settings.store_timeout_s)
+
+
+def store_config(policy: Policy, embedder: Embedder) -> StoreConfig:
+    """What the store must know of a policy and of the embedder."""
+    return StoreConfig(
         policy=policy.name,
         model=embedder.model,
         dimensions=embedder.dimensions,
@@ -186,7 +191,6 @@ def open_store(policy: Policy, embedder: Embedder, url: str, settings: Settings,
         decision_ttl_s=policy.log.ttl_s,
         log_length=policy.log.length,
     )
-    return make_store(url, config, clock, settings.store_timeout_s)
 
 
 def make_utility(policy: Policy) -> UtilityModel:

@@ -159,6 +159,9 @@ def _add_reembed(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "reembed",
         help="embed all examples of a policy again, after the embedding model changed",
         formatter_class=_RAW,
+        description="Embeds all examples anew with the model that the settings name now (ECHO_EMBEDDER, "
+        "ECHO_EMBEDDER_DIMENSIONS).\nStop every proxy that uses the store first; none can start until it is finished. "
+        "It may be\ninterrupted at any point: nothing is lost, and the same command again goes on from there.",
         epilog="examples:\n  echo-proxy reembed --policy policies/default.yaml\n"
         "  ECHO_EMBEDDER=openai/text-embedding-3-small ECHO_EMBEDDER_DIMENSIONS=1536 echo-proxy reembed "
         "--policy policies/default.yaml",

@@ -1,6 +1,7 @@
 """The seams: what the core asks of a part that can be swapped."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from echo_proxy.types import (
     ArmKey,
     ArmSums,
+    Backlog,
     Candidate,
     DecisionRecord,
     Example,
@@ -138,4 +140,35 @@ class Store(Examples, Ledger, Protocol):
 
     async def status(self) -> StoreStatus:
         """Whether it can serve; never raises."""
+        ...
+
+
+class Reembedding(Protocol):
+    """Exchanges the vectors of one policy's examples for those of another model, step by step.
+
+    From the first step until `finish` no proxy can open the store, whichever model it has. It may end at any point,
+    also by kill -9: nothing is lost, and the next one goes on where this one stopped.
+    """
+
+    async def stale(self, limit: int) -> Backlog:
+        """Examples not embedded anew yet, limit at most; the same ones until they are rewritten."""
+        ...
+
+    async def rewrite(self, examples: Sequence[Example]) -> None:
+        """Keep the new vectors of all that `stale` gave last; everything else about them stays as it is stored.
+
+        Raises SchemaMismatch on a wrong vector size, and when a reembedding to another model has taken over.
+        """
+        ...
+
+    async def finish(self) -> None:
+        """Make the store usable with the new model. Raises StoreError while an example is stale."""
+        ...
+
+
+class Reembeddable(Protocol):
+    """A store whose vectors can be exchanged for those of the model that it is configured with."""
+
+    def reembedding(self) -> AbstractAsyncContextManager[Reembedding | None]:
+        """Opens the store for nothing else and locks all others out; None when the vectors fit already."""
         ...

@@ -445,3 +445,15 @@ class StoreStatus:
     n_examples: int
     detail: str = ""
     """Why it is not ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Examples whose vectors are still those of another embedding model."""
+
+    examples: tuple[Example, ...]
+    """The next ones to embed anew; none are left when it is empty."""
+    n_left: int
+    """How many there are in all, these included."""
+    n_expired: int
+    """Expired ones that were dropped while looking."""

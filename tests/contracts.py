@@ -3,16 +3,17 @@
 import asyncio
 import math
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from echo_proxy.errors import SchemaMismatch, StoreUnavailable
-from echo_proxy.protocols import Store
+from echo_proxy.errors import SchemaMismatch, StoreError, StoreUnavailable
+from echo_proxy.protocols import Reembeddable, Store
 from echo_proxy.stores.config import StoreConfig
 from echo_proxy.types import (
     ArmKey,
@@ -136,6 +137,29 @@ def ids(found: tuple) -> list[str]:  # type: ignore[type-arg]
 
 
 StoreMaker = Callable[..., Awaitable[Store]]
+SMALL = {"model": "minilm", "dimensions": 4}
+"""Another embedding model."""
+
+
+def with_small_vectors(examples: Sequence[Example]) -> list[Example]:
+    """As the other model embeds them: of the right size, and in the opposite direction."""
+    return [replace(one, vector=-one.vector[:4]) for one in examples]
+
+
+async def reembed(store: Reembeddable, n_batches: int | None = None) -> list[str]:
+    """Exchange the vectors for the other model's, three at a time; stops early after n_batches. Ids in order."""
+    seen: list[str] = []
+    async with store.reembedding() as work:
+        assert work is not None
+        while n_batches is None or n_batches > 0:
+            backlog = await work.stale(3)
+            if not backlog.examples:
+                await work.finish()
+                break
+            await work.rewrite(with_small_vectors(backlog.examples))
+            seen += ids(backlog.examples)
+            n_batches = n_batches and n_batches - 1
+    return seen
 
 
 class StoreContract:
@@ -146,12 +170,18 @@ class StoreContract:
         return FrozenClock(NOW)
 
     @pytest.fixture
-    async def make(self, new_store: Callable[..., Store], clock: FrozenClock) -> AsyncIterator[StoreMaker]:
-        """Opens stores on the test's own policy; another call is another worker."""
-        policy, made = f"t{uuid.uuid4().hex[:12]}", []
+    def unopened(self, new_store: Callable[..., Store], clock: FrozenClock) -> Callable[..., Any]:
+        """Makes stores on the test's own policy; another call is another worker."""
+        policy = f"t{uuid.uuid4().hex[:12]}"
+        return lambda **changes: new_store(config_of(**({"policy": policy} | changes)), clock)
+
+    @pytest.fixture
+    async def make(self, unopened: Callable[..., Store]) -> AsyncIterator[StoreMaker]:
+        """Opens stores on the test's own policy."""
+        made: list[Store] = []
 
         async def make(**changes: object) -> Store:
-            store = new_store(config_of(**({"policy": policy} | changes)), clock)
+            store = unopened(**changes)
             made.append(store)
             await store.open()
             return store
@@ -546,3 +576,131 @@ class StoreContract:
 
         assert (status.is_ready, status.n_examples, status.detail) == (True, 1, "")
         assert "." in status.engine
+
+    # ------------------------------------------------------------------ reembedding
+
+    async def test_nothing_is_reembedded_where_the_model_fits(
+        self, make: StoreMaker, unopened: Callable[..., Any]
+    ) -> None:
+        """Neither in a new store nor in a used one, which stays open to others."""
+        async with unopened().reembedding() as work:
+            is_new = work is None
+        store = await make()
+        await store.add(example("e"))
+        async with unopened().reembedding() as work:
+            is_used = work is None
+
+        assert (is_new, is_used) == (True, True)
+        assert ids(await (await make()).nearest(query())) == ["e"]
+
+    async def test_reembedding_changes_vectors_and_nothing_else(
+        self, make: StoreMaker, unopened: Callable[..., Any]
+    ) -> None:
+        """Afterwards the new vectors are searched; ids, outcome counts, expiry and evidence are as before."""
+        store = await make()
+        given_ones = [example(f"e{i}", i / 10, uses=i + 0.5, gain=i / 3, expires_at=NOW + 9 + i) for i in range(8)]
+        for one in given_ones:
+            await store.add(one)
+        await store.settle(settlement("d", sums=ArmSums(1, 1, 1)))
+        await store.close()
+        seen = await reembed(unopened(**SMALL))
+        after = await make(**SMALL)
+        found = await after.nearest(query(vector=-vector(0.0)[:4], k=8))
+        got = {one.id: one for one in await after.page(None, 0, 99)}
+
+        assert sorted(seen) == [f"e{i}" for i in range(8)]
+        assert ids(found) == [f"e{i}" for i in range(8)]
+        assert [c.distance for c in found] == _ROUNDED([1 - math.cos(i / 10) for i in range(8)], abs=1e-5)
+        for one in given_ones:
+            assert np.array_equal(got[one.id].vector, -one.vector[:4])
+            assert replace(got[one.id], vector=one.vector) == one
+        assert await after.sums() == {ArmKey("small+4", "all"): ArmSums(1, 1, 1)}
+        assert (await after.status()).n_examples == 8
+
+    async def test_an_interrupted_reembedding_goes_on(self, make: StoreMaker, unopened: Callable[..., Any]) -> None:
+        """Until its end neither model opens the store; the second run does what the first one left, no more."""
+        store = await make()
+        for i in range(8):
+            await store.add(example(f"e{i}", i / 10))
+        await store.close()
+        with pytest.raises(SchemaMismatch, match="must have been embedded by minilm"):
+            await make(**SMALL)
+        first = await reembed(unopened(**SMALL), n_batches=2)
+        for model in ({}, SMALL):
+            with pytest.raises(SchemaMismatch, match=r"in part exchanged for minilm.*echo-proxy reembed"):
+                await make(**model)
+        second = await reembed(unopened(**SMALL))
+        found = await (await make(**SMALL)).nearest(query(vector=-vector(0.0)[:4], k=9))
+
+        assert (len(first), len(second)) == (6, 2)
+        assert sorted(first + second) == ids(found) == [f"e{i}" for i in range(8)]
+        with pytest.raises(SchemaMismatch, match=r"hashing \(8 dim.*got minilm \(4 dim"):
+            await make()
+
+    async def test_a_reembedding_can_change_its_mind(self, make: StoreMaker, unopened: Callable[..., Any]) -> None:
+        """Interrupted on the way to one model, all examples go to another; the first one's run has lost its turn."""
+        store = await make()
+        for i in range(4):
+            await store.add(example(f"e{i}", i / 10))
+        await store.close()
+        async with unopened(**(SMALL | {"model": "other"})).reembedding() as work:
+            backlog = await work.stale(3)
+            await work.rewrite(with_small_vectors(backlog.examples))
+            seen = await reembed(unopened(**SMALL))
+            with pytest.raises(SchemaMismatch, match="has taken over"):
+                await work.finish()
+
+        assert (backlog.n_left, len(backlog.examples), sorted(seen)) == (4, 3, [f"e{i}" for i in range(4)])
+        assert len(await (await make(**SMALL)).nearest(query(vector=-vector(0.0)[:4]))) == 4
+
+    async def test_nothing_stale_is_let_in(self, make: StoreMaker, unopened: Callable[..., Any]) -> None:
+        """It cannot be finished early, vectors of a wrong size are refused, and the same examples are given again."""
+        store = await make()
+        await store.add(example("e"))
+        async with unopened(**SMALL).reembedding() as work:
+            with pytest.raises(StoreError, match="must be embedded anew, 1 are not"):
+                await work.finish()
+            backlog = await work.stale(9)
+            with pytest.raises(SchemaMismatch, match=r"\(4,\), got \(8,\)"):
+                await work.rewrite(backlog.examples)
+            again = await work.stale(9)
+
+        assert ids(again.examples) == ids(backlog.examples) == ["e"]
+
+    async def test_what_a_forgotten_proxy_adds_is_embedded_too(
+        self, make: StoreMaker, unopened: Callable[..., Any]
+    ) -> None:
+        """A worker that still runs with the old model while the vectors are exchanged loses nothing."""
+        store = await make()
+        await store.add(example("e1"))
+        async with unopened(**SMALL).reembedding() as work:
+            await work.rewrite(with_small_vectors((await work.stale(9)).examples))
+            await store.add(example("e2"))
+            await store.remove(["e1"])
+            late = await work.stale(9)
+            await work.rewrite(with_small_vectors(late.examples))
+            await work.finish()
+
+        assert ids(late.examples) == ["e2"]
+        assert ids(await (await make(**SMALL)).page(None, 0, 9)) == ["e2"]
+
+    async def test_expired_examples_are_not_embedded(
+        self, make: StoreMaker, unopened: Callable[..., Any], clock: FrozenClock
+    ) -> None:
+        """They are dropped and counted; one that is removed meanwhile does not come back."""
+        store = await make()
+        for name, ttl_s in (("short", 10), ("long", 20), ("removed", 20)):
+            await store.add(example(name, expires_at=NOW + ttl_s))
+        clock.time = NOW + 10
+        async with unopened(**SMALL).reembedding() as work:
+            backlog = await work.stale(9)
+            await store.remove(["removed"])
+            await work.rewrite(with_small_vectors(backlog.examples))
+            rest = await work.stale(9)
+            await work.finish()
+        after = await make(**SMALL)
+
+        assert (sorted(ids(backlog.examples)), backlog.n_expired) == (["long", "removed"], 1)
+        assert (rest.examples, rest.n_left, rest.n_expired) == ((), 0, 0)
+        assert ids(await after.page(None, 0, 9)) == ["long"]
+        assert (await after.status()).n_examples == 1

@@ -28,7 +28,8 @@ class WorkedExample:
 
 
 def choose(answers: Sequence[Answer]) -> tuple[Answer, Answer] | None:
-    """The latest rare fact that the small model got wrong alone and right with an example; None when there is none."""
+    """The latest rare fact that the small model got wrong alone and right with an example, if possible one asked in
+    these words for the first time; None when there is none."""
     alone = {one.index: one for one in answers if one.phase == SMALL_ONLY and one.quality == 0.0 and not one.error}
     taught = [
         one
@@ -42,8 +43,18 @@ def choose(answers: Sequence[Answer]) -> tuple[Answer, Answer] | None:
     ]
     if not taught:
         return None
-    best = max(taught, key=lambda one: one.index)
+    first_index = _first_index_by_question(answers)
+    best = max(taught, key=lambda one: (first_index[one.ask.item.question] == one.index, one.index))
     return alone[best.index], best
+
+
+def _first_index_by_question(answers: Sequence[Answer]) -> Mapping[str, int]:
+    """Where in the stream each wording stands first; there its example must be in other words."""
+    first: dict[str, int] = {}
+    for one in answers:
+        question = one.ask.item.question
+        first[question] = min(one.index, first.get(question, one.index))
+    return first
 
 
 async def fetch(client: DemoClient, answers: Sequence[Answer]) -> WorkedExample | None:

@@ -1,7 +1,7 @@
 """Which store does a URL mean?"""
 
 from echo_proxy.errors import SettingsError
-from echo_proxy.protocols import Clock, Store
+from echo_proxy.protocols import Clock, Reembeddable, Store
 from echo_proxy.stores.breaker import BreakerStore
 from echo_proxy.stores.config import StoreConfig
 from echo_proxy.stores.embedded import EmbeddedStore
@@ -9,7 +9,13 @@ from echo_proxy.stores.redis import RedisStore
 from echo_proxy.stores.redis_connect import SCHEMES
 from echo_proxy.stores.sqlite import SqliteStore
 
-__all__ = ["StoreConfig", "make_store"]
+__all__ = ["StoreConfig", "make_reembeddable", "make_store"]
+
+_OPEN_S = 5.0
+_PATIENT_S = 30.0
+"""For one answer while no request waits for it: the server may be building an index beside it."""
+_PATIENT_OPEN_S = 3600.0
+"""For loading and building the index: an HNSW of 100,000 examples takes about 100 s."""
 
 
 def make_store(url: str, config: StoreConfig, clock: Clock, timeout_s: float = 0.5) -> Store:
@@ -24,13 +30,29 @@ def make_store(url: str, config: StoreConfig, clock: Clock, timeout_s: float = 0
     Raises:
         SettingsError: the URL means no store. The message leaves out the URL, which may hold a password.
     """
+    store = _make(url, config, clock, timeout_s, _OPEN_S)
+    return store if isinstance(store, SqliteStore) else BreakerStore(store, clock)
+
+
+def make_reembeddable(url: str, config: StoreConfig, clock: Clock) -> Reembeddable:
+    """The same store, for exchanging its vectors: without a breaker, and patient. Raises SettingsError."""
+    return _make(url, config, clock, _PATIENT_S, _PATIENT_OPEN_S)
+
+
+def _make(
+    url: str, config: StoreConfig, clock: Clock, timeout_s: float, open_timeout_s: float
+) -> SqliteStore | RedisStore:
     scheme, _, path = url.partition("://")
     if scheme == "sqlite" and path:
         return SqliteStore(config, path, clock)
     if scheme == "embedded" and path:
-        return BreakerStore(EmbeddedStore(config, path, clock, timeout_s=timeout_s), clock)
+        return EmbeddedStore(config, path, clock, timeout_s=timeout_s, open_timeout_s=open_timeout_s)
     if scheme in SCHEMES and path:
-        store = RedisStore(config, url, clock, connect_timeout_s=timeout_s, read_timeout_s=timeout_s)
-        return BreakerStore(store, clock)
+        return RedisStore(
+            *(config, url, clock),
+            connect_timeout_s=timeout_s,
+            read_timeout_s=timeout_s,
+            open_timeout_s=open_timeout_s,
+        )
     known = ", ".join(f"{name}://" for name in (*SCHEMES, "sqlite", "embedded"))
     raise SettingsError(f"ECHO_STORE_URL must begin with one of {known} and name a place, got {scheme!r}")

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +26,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
 from echo_proxy.errors import StoreError, StoreUnavailable
-from echo_proxy.protocols import Clock
+from echo_proxy.protocols import Clock, Reembedding
 from echo_proxy.stores import keeper
 from echo_proxy.stores.config import StoreConfig
 from echo_proxy.stores.redis import RedisStore
@@ -192,14 +193,34 @@ class EmbeddedRedis:
 class EmbeddedStore(RedisStore):
     """A Store in the embedded Redis of a folder."""
 
-    def __init__(self, config: StoreConfig, folder: Path | str, clock: Clock, *, timeout_s: float = 0.5) -> None:
+    def __init__(
+        self,
+        config: StoreConfig,
+        folder: Path | str,
+        clock: Clock,
+        *,
+        timeout_s: float = 0.5,
+        open_timeout_s: float = 5.0,
+    ) -> None:
         self._server = EmbeddedRedis(folder)
-        super().__init__(config, self._server.url, clock, connect_timeout_s=timeout_s, read_timeout_s=timeout_s)
+        super().__init__(
+            *(config, self._server.url, clock),
+            connect_timeout_s=timeout_s,
+            read_timeout_s=timeout_s,
+            open_timeout_s=open_timeout_s,
+        )
 
     async def open(self) -> None:
         """Start Redis when it does not run, then as RedisStore."""
         await asyncio.to_thread(self._server.start)
         await super().open()
+
+    @contextlib.asynccontextmanager
+    async def reembedding(self) -> AsyncIterator[Reembedding | None]:
+        """Start Redis when it does not run, then as RedisStore, which closes it."""
+        await asyncio.to_thread(self._server.start)
+        async with super().reembedding() as work:
+            yield work
 
     async def close(self) -> None:
         """As RedisStore; Redis ends with its last user."""

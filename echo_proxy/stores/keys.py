@@ -58,6 +58,11 @@ class Keys:
         return f"{self.root}:meta"
 
     @property
+    def reembedded(self) -> str:
+        """SET: keys of the examples that have new vectors; there while a reembedding is under way."""
+        return f"{self.root}:reembedded"
+
+    @property
     def log(self) -> str:
         """STREAM: settled decisions, oldest first."""
         return f"{self.root}:log"

@@ -9,23 +9,55 @@ SCHEMA = 1
 """Version of the stored fields; a store of another version is not read."""
 
 
+REEMBEDDING = "reembedding"
+"""Field that stands beside these until all vectors are exchanged; names the embedder that they are exchanged for."""
+
+
 def meta_of(config: StoreConfig) -> dict[str, str]:
     """What the store notes when it is made."""
     return {"schema": str(SCHEMA), "model": config.model, "dimensions": str(config.dimensions)}
 
 
+def target_of(config: StoreConfig) -> str:
+    """The process's embedder, as a reembedding notes it."""
+    return _embedder(meta_of(config))
+
+
+def fits(stored: Mapping[str, str], config: StoreConfig) -> bool:
+    """Whether all stored vectors are the process's own model's. Raises SchemaMismatch on another schema."""
+    check_schema(stored, config)
+    wanted = meta_of(config)
+    return REEMBEDDING not in stored and all(stored.get(name) == wanted[name] for name in ("model", "dimensions"))
+
+
 def check_meta(stored: Mapping[str, str], config: StoreConfig) -> None:
     """Raises SchemaMismatch when the stored vectors mean something else than the process's own."""
-    wanted = meta_of(config)
-    if stored.get("schema") != wanted["schema"]:
+    if fits(stored, config):
+        return
+    got = _embedder(stored)
+    if REEMBEDDING in stored:
+        got += f", in part exchanged for {stored[REEMBEDDING]}"
+    raise SchemaMismatch(
+        f"the examples of policy {config.policy} must have been embedded by {target_of(config)}, "
+        f"got {got}: embed them anew with `echo-proxy reembed --policy <file>`"
+    )
+
+
+def check_schema(stored: Mapping[str, str], config: StoreConfig) -> None:
+    """Raises SchemaMismatch when another version of the program made the store."""
+    if stored.get("schema") != str(SCHEMA):
         raise SchemaMismatch(
-            f"the store of policy {config.policy} must have schema {wanted['schema']}, got {stored.get('schema')}: "
+            f"the store of policy {config.policy} must have schema {SCHEMA}, got {stored.get('schema')}: "
             "it was made by another version of echo-proxy; use an empty store or that version"
         )
-    if any(stored.get(name) != wanted[name] for name in ("model", "dimensions")):
+
+
+def check_turn(stored: Mapping[str, str], config: StoreConfig) -> None:
+    """Raises SchemaMismatch when the store is not being exchanged for the process's vectors, or no longer."""
+    if stored.get(REEMBEDDING) != target_of(config):
         raise SchemaMismatch(
-            f"the examples of policy {config.policy} must have been embedded by {_embedder(wanted)}, "
-            f"got {_embedder(stored)}: embed them anew with `echo-proxy reembed --policy <file>`"
+            f"policy {config.policy} must be under reembedding to {target_of(config)}, "
+            f"got {stored.get(REEMBEDDING, 'none')}: another `echo-proxy reembed` has taken over"
         )
 
 

@@ -1,13 +1,13 @@
 """Examples, decisions and evidence of one policy in Redis, with vector search by RedisVL's schema and filters."""
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-from redis.exceptions import BusyLoadingError, ResponseError
+from redis.exceptions import ResponseError
 
 from echo_proxy.errors import StoreError, StoreUnavailable
-from echo_proxy.protocols import Clock
+from echo_proxy.protocols import Clock, Reembedding
 from echo_proxy.stores.config import StoreConfig
 from echo_proxy.stores.fading import faded, fading_factor
 from echo_proxy.stores.keys import Keys
@@ -22,14 +22,15 @@ from echo_proxy.stores.records import (
     vector_bytes,
 )
 from echo_proxy.stores.redis_connect import Connection, connect
+from echo_proxy.stores.redis_engine import check_search, engine_name, wait_until_loaded
 from echo_proxy.stores.redis_errors import is_missing_index, redis_errors
 from echo_proxy.stores.redis_index import ExampleIndex, Found, SlotClient, distance_of
+from echo_proxy.stores.redis_reembed import RedisReembedding
 from echo_proxy.stores.redis_scripts import SETTLE, expiry_ms, settle_arguments, settle_keys
 from echo_proxy.types import ArmKey, ArmSums, Candidate, DecisionRecord, Example, Query, Settlement, StoreStatus
 
 _ROUNDING = 1e-6
 """float32 distances of equal vectors differ from 0 by less."""
-_POLL_S = 0.05
 _LOG_CHUNK = 500
 """Log entries read at once when one scope's decisions are looked for."""
 
@@ -64,12 +65,9 @@ class RedisStore:
         Raises SchemaMismatch, StoreError when the server has no vector search, StoreUnavailable when it does not
         answer or is still building its index after open_timeout_s.
         """
-        await self._disconnect()
-        self._connection = connect(self._url, *self._timeouts)
         try:
             with redis_errors("opening"):
-                await self._wait_until_loaded()
-                await self._check_engine()
+                await self._connect()
                 await self._check_meta()
                 index = ExampleIndex(self._config, self._search_client())
                 await index.ensure()
@@ -78,6 +76,26 @@ class RedisStore:
         except BaseException:
             await self._disconnect()
             raise
+
+    @asynccontextmanager
+    async def reembedding(self) -> AsyncIterator[Reembedding | None]:
+        """Locks all others out; None when the vectors fit already. Raises as `open`."""
+        try:
+            with redis_errors("opening"):
+                await self._connect()
+                meta = await self._meta()
+            index = ExampleIndex(self._config, self._search_client())
+            work = RedisReembedding(self._config, self._client, index, self._clock, self._open_timeout_s)
+            yield work if await work.begin(meta) else None
+        finally:
+            await self.close()
+
+    async def _connect(self) -> None:
+        """To a server that has loaded its data and can search."""
+        await self._disconnect()
+        self._connection = connect(self._url, *self._timeouts)
+        await wait_until_loaded(self._client, self._keys.meta, self._open_timeout_s)
+        await check_search(self._search_client())
 
     async def close(self) -> None:
         """Let go of connections; idempotent."""
@@ -93,7 +111,7 @@ class RedisStore:
         """Whether it can serve; never raises."""
         try:
             with redis_errors("status"):
-                engine, state = await self._engine(), await self._index.state()
+                engine, state = await engine_name(self._search_client()), await self._index.state()
         except StoreError as error:
             return StoreStatus(False, "Redis", 0, str(error))
         detail = "" if state.share_built >= 1.0 else f"the index is built to {state.share_built:.0%}"
@@ -115,42 +133,14 @@ class RedisStore:
         is_cluster = "+cluster:" in self._url
         return SlotClient(self._client, self._keys.root) if is_cluster else self._client
 
-    async def _wait_until_loaded(self) -> None:
-        deadline = asyncio.get_running_loop().time() + self._open_timeout_s
-        while True:
-            try:
-                await self._client.exists(self._keys.meta)
-                return
-            except BusyLoadingError:
-                if asyncio.get_running_loop().time() >= deadline:
-                    raise
-                await asyncio.sleep(_POLL_S)
-
-    async def _check_engine(self) -> None:
-        try:
-            await self._search_client().execute_command("FT._LIST")
-        except ResponseError as error:
-            if "unknown command" not in str(error).lower():
-                raise
-            raise StoreError(
-                "Redis must have vector search (Redis 8 or later, or the search module), got none"
-            ) from error
-
     async def _check_meta(self) -> None:
+        check_meta(await self._meta(), self._config)
+
+    async def _meta(self) -> Mapping[str, str]:
+        """What the vectors were made with; noted here when it is not there."""
         for name, value in meta_of(self._config).items():
             await self._client.hsetnx(self._keys.meta, name, value)
-        check_meta(_texts(await self._client.hgetall(self._keys.meta)), self._config)
-
-    async def _engine(self) -> str:
-        """Such as `Redis 8.2.3 + search 2.10.5`: the module reports 21005."""
-        client = self._search_client()
-        server = (await client.execute_command("INFO", "server"))["redis_version"]
-        for module in await client.execute_command("MODULE", "LIST"):
-            words = [word.decode() if isinstance(word, bytes) else word for word in module]
-            if words[1] == "search":
-                version = int(words[3])
-                return f"Redis {server} + search {version // 10000}.{version // 100 % 100}.{version % 100}"
-        return f"Redis {server} + built-in search"
+        return _texts(await self._client.hgetall(self._keys.meta))
 
     # ------------------------------------------------------------------ examples
 

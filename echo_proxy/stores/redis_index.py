@@ -87,9 +87,9 @@ class ExampleIndex:
         self._index = AsyncSearchIndex(schema(config), redis_client=client)
 
     async def ensure(self) -> None:
-        """Make the index when it is not there, or anew when it is of another kind; the examples stay."""
+        """Make the index when it is not there, or anew when it is of another kind or size; the examples stay."""
         if await self._index.exists():
-            if _algorithm(await self._index.info()) == self._config.index:
+            if _vector_of(await self._index.info()) == (self._config.index, self._config.dimensions):
                 return
             await self._index.delete(drop=False)
         try:
@@ -97,6 +97,11 @@ class ExampleIndex:
         except RedisSearchError as error:
             if "already exists" not in str(error).lower():  # another worker was faster
                 raise
+
+    async def drop(self) -> None:
+        """Forget the index when it is there; the examples stay."""
+        if await self._index.exists():
+            await self._index.delete(drop=False)
 
     async def wait(self, timeout_s: float) -> None:
         """Until all examples are searchable; results are partial before. Raises StoreUnavailable after timeout_s."""
@@ -156,10 +161,10 @@ def distance_of(found: Found) -> float:
     return math.inf if math.isnan(distance) else min(2.0, max(0.0, distance))
 
 
-def _algorithm(info: Mapping[str, Any]) -> str:
-    """`flat` or `hnsw`, from the flat lists in which FT.INFO describes the fields."""
+def _vector_of(info: Mapping[str, Any]) -> tuple[str, int]:
+    """`flat` or `hnsw`, and dimensions, from the flat lists in which FT.INFO describes the fields."""
     for attribute in info["attributes"]:
         words = [word.decode() if isinstance(word, bytes) else str(word) for word in attribute]
         if "algorithm" in words:
-            return words[words.index("algorithm") + 1].lower()
-    return ""
+            return words[words.index("algorithm") + 1].lower(), int(words[words.index("dim") + 1])
+    return "", 0

@@ -2,11 +2,12 @@
 
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from echo_proxy.errors import StoreError, StoreUnavailable
-from echo_proxy.protocols import Clock
+from echo_proxy.protocols import Clock, Reembedding
 from echo_proxy.stores.config import StoreConfig
 from echo_proxy.stores.keys import tag
 from echo_proxy.stores.records import (
@@ -17,6 +18,7 @@ from echo_proxy.stores.records import (
     vector_from,
 )
 from echo_proxy.stores.scan import Bucket
+from echo_proxy.stores.sqlite_reembed import SqliteReembedding
 from echo_proxy.stores.sqlite_tables import Tables
 from echo_proxy.stores.sqlite_thread import SqliteThread
 from echo_proxy.types import ArmKey, ArmSums, Candidate, DecisionRecord, Example, Query, Settlement, StoreStatus
@@ -86,6 +88,25 @@ class SqliteStore:
 
     async def open(self) -> None:
         """Make or check the tables and read the vectors. Raises SchemaMismatch, StoreUnavailable."""
+        await self._connect()
+        try:
+            await self._writer.write(self._tables.make)
+            await self._reader.read(self._mirror.refresh)
+        except BaseException:
+            await self.close()
+            raise
+
+    @asynccontextmanager
+    async def reembedding(self) -> AsyncIterator[Reembedding | None]:
+        """Locks all others out; None when the vectors fit already. Raises SchemaMismatch, StoreUnavailable."""
+        await self._connect()
+        try:
+            work = SqliteReembedding(self._config, self._writer, self._clock)
+            yield work if await work.begin() else None
+        finally:
+            await self.close()
+
+    async def _connect(self) -> None:
         await self.close()
         path, busy_s = str(self._path), self._busy_timeout_s
         try:
@@ -95,12 +116,6 @@ class SqliteStore:
         # two, so that a search never waits for a commit
         self._threads = (SqliteThread(path, busy_s, "reader"), SqliteThread(path, busy_s, "writer"))
         self._mirror = Mirror(self._tables, self._config.dimensions)
-        try:
-            await self._writer.write(self._tables.make)
-            await self._reader.read(self._mirror.refresh)
-        except BaseException:
-            await self.close()
-            raise
 
     async def close(self) -> None:
         """Let go of connections; idempotent."""

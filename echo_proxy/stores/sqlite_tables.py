@@ -58,12 +58,25 @@ class Tables:
 
     def make(self, db: sqlite3.Connection) -> None:
         """Make what is not there, check what is. Raises SchemaMismatch."""
+        self.create(db)
+        check_meta(self.meta(db), self._config)
+
+    def create(self, db: sqlite3.Connection) -> None:
+        """Make what is not there."""
         for statement in TABLES.split(";\n"):
             db.execute(statement)
         wanted = json.dumps(meta_of(self._config))
         db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (self._policy, wanted))
-        stored = db.execute("SELECT meta FROM meta WHERE policy = ?", (self._policy,)).fetchone()["meta"]
-        check_meta(json.loads(stored), self._config)
+
+    def meta(self, db: sqlite3.Connection) -> dict[str, str]:
+        """What the vectors were made with."""
+        row = db.execute("SELECT meta FROM meta WHERE policy = ?", (self._policy,)).fetchone()
+        stored: dict[str, str] = json.loads(row["meta"])
+        return stored
+
+    def put_meta(self, db: sqlite3.Connection, meta: Mapping[str, str]) -> None:
+        """Note what the vectors are made with."""
+        db.execute("UPDATE meta SET meta = ? WHERE policy = ?", (json.dumps(dict(meta)), self._policy))
 
     # ------------------------------------------------------------------ examples
 
@@ -75,7 +88,11 @@ class Tables:
             f"INSERT OR REPLACE INTO examples (policy, {names}) VALUES (?, {marks})",
             (self._policy, *(values[name] for name in _EXAMPLE_COLUMNS)),
         )
-        db.execute("DELETE FROM examples WHERE policy = ? AND expires_at <= ?", (self._policy, now))
+        self.drop_expired(db, now)
+
+    def drop_expired(self, db: sqlite3.Connection, now: float) -> int:
+        """How many examples are gone."""
+        return db.execute("DELETE FROM examples WHERE policy = ? AND expires_at <= ?", (self._policy, now)).rowcount
 
     def get(self, db: sqlite3.Connection, example_id: str, now: float) -> Example | None:
         """The example, or None."""
@@ -112,6 +129,22 @@ class Tables:
             "SELECT seq, scope, partition, expires_at, vector FROM examples WHERE policy = ? AND seq > ? ORDER BY seq",
             (self._policy, seq),
         )
+
+    def examples_after(self, db: sqlite3.Connection, seq: int, limit: int) -> dict[int, Example]:
+        """What was written after a seq, by seq, oldest first."""
+        rows = db.execute(
+            "SELECT * FROM examples WHERE policy = ? AND seq > ? ORDER BY seq LIMIT ?", (self._policy, seq, limit)
+        )
+        return {row["seq"]: _example(row) for row in rows}
+
+    def n_after(self, db: sqlite3.Connection, seq: int) -> int:
+        """How many rows were written after a seq."""
+        where = "policy = ? AND seq > ?"
+        return int(db.execute(f"SELECT COUNT(*) FROM examples WHERE {where}", (self._policy, seq)).fetchone()[0])
+
+    def put_vectors(self, db: sqlite3.Connection, vectors: Mapping[int, bytes]) -> None:
+        """Exchange the vectors of rows, by seq."""
+        db.executemany("UPDATE examples SET vector = ? WHERE seq = ?", [(raw, seq) for seq, raw in vectors.items()])
 
     def seqs_at(self, db: sqlite3.Connection, where: tuple[str, str]) -> list[int]:
         """All rows of a (scope, partition)."""

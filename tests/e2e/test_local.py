@@ -17,7 +17,7 @@ from tests.e2e.conftest import greedy_policy
 from tests.e2e.proxy import MASTER_KEY, Proxy, wait_for
 
 WORLD = make_world()
-PRICES = {"small": 1e-7, "large": 1e-5, "wide": 1e-7}
+PRICES = {"small": 1e-7, "large": 1e-5, "wide": 1e-7, "tight": 1e-7}
 TOO_LONG = "hello " * 2000
 ENDPOINTS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
 
@@ -36,6 +36,9 @@ CONFIG: dict[str, Any] = {
         deployment("alone", "small", "alone-small"),
         # Its answers could take half a minute: nothing but a reader who leaves ends them early.
         deployment("endless", "wide", "endless-wide", n_ctx=30_000),
+        # Holds a question and its answer, but not with an example before it.
+        deployment("tight", "tight", "tight-small", n_ctx=40),
+        deployment("tight", "large", "tight-large"),
     ],
     "router_settings": {"num_retries": 1, "allowed_fails": 1000, "disable_cooldowns": True},
     "general_settings": {"master_key": MASTER_KEY, "custom_auth": "tenants.check"},
@@ -59,11 +62,21 @@ ENDLESS = greedy_policy(
     arms=[{"deployment": "endless-wide", "teacher": True}],
     default_deployment="endless-wide",
 )
+TIGHT = greedy_policy(
+    name="tight",
+    match={"model_groups": ["tight"]},
+    arms=[
+        {"deployment": "tight-small", "n_examples": 1},
+        {"deployment": "tight-large", "n_examples": 0, "teacher": True, "prior_reward": 0.9},
+    ],
+    default_deployment="tight-large",
+    prompt={"notice": ""},
+)
 
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    process = Proxy(tmp_path_factory.mktemp("local"), CONFIG, {"test": TEACHING, "endless": ENDLESS})
+    process = Proxy(tmp_path_factory.mktemp("local"), CONFIG, {"test": TEACHING, "endless": ENDLESS, "tight": TIGHT})
     process.start()
     yield process
     process.stop()
@@ -187,12 +200,28 @@ def test_a_prompt_that_no_model_can_hold(client: httpx.Client, endpoint: str, is
     response = ask(client, TOO_LONG, endpoint, is_streamed)
     found = wait_for(lambda: client.get("/echo/decisions").json(), what="settlement")[0]
 
-    assert response.status_code == 400
+    if endpoint == "responses" and is_streamed:  # this protocol says it in the stream
+        assert "event: response.failed" in response.text
+    else:
+        assert response.status_code == 400
     assert "expected fewer than 1024 tokens" in response.text
     assert found["arm"] == "home-large+0"
     assert found["explanation"]["attempts"][0]["error"] == "ContextWindowExceededError"
     assert [(one["arm"], one["reward"]) for one in found["learned"]] == [("home-large+0", 0.0)]
     assert found["admitted_id"] == ""
+
+
+@pytest.mark.xfail(
+    strict=True, reason="an arm is not yet left out when its examples do not fit; LiteLLM tries no other"
+)
+def test_examples_never_make_a_prompt_too_long(client: httpx.Client) -> None:
+    """A question that its model could hold alone is answered, whatever examples there are for it."""
+    first, again = rare_fact()
+    settled(client, ask(client, first.question, model="tight"))
+    response = ask(client, again.question, model="tight")
+
+    assert n_prompt_tokens(client, again.question) < 40
+    assert response.status_code == 200
 
 
 def test_a_reader_who_leaves_frees_the_model(client: httpx.Client) -> None:

@@ -351,7 +351,7 @@ def replace_model(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_a_call_id_of_another_tenant_is_another_request() -> None:
-    """Clients may set the id by header: another key with the same id gets neither examples nor a record of the first."""
+    """Clients may set the id by header: another key with the same id gets no examples of the first."""
     world = await taught()
     await world.pick(kwargs_of())
     foreign = kwargs_of()

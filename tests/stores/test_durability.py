@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from echo_proxy.errors import StoreUnavailable
+from echo_proxy.errors import SchemaMismatch, StoreUnavailable
 from echo_proxy.protocols import Store
-from echo_proxy.stores.connect import make_store
+from echo_proxy.stores.connect import make_reembeddable, make_store
 from echo_proxy.stores.embedded import EmbeddedRedis
 from echo_proxy.stores.redis import RedisStore
-from tests.contracts import NOW, config_of, example, query, settlement
+from tests.contracts import NOW, SMALL, config_of, example, ids, query, reembed, settlement, vector
 from tests.fakes import FrozenClock
 from tests.stores.servers import NewServer, environment, eventually
 from tests.stores.test_embedded import server_process
@@ -21,7 +21,7 @@ CLOCK = FrozenClock(NOW)
 N_BEFORE_KILL = 60
 WRITER = """
 import asyncio, sys
-from echo_proxy.stores.connect import make_store
+from echo_proxy.stores.connect import make_reembeddable, make_store
 from echo_proxy.types import ArmSums
 from tests.contracts import NOW, config_of, example, settlement
 from tests.fakes import FrozenClock
@@ -144,3 +144,46 @@ async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None
             await opened(f"sqlite://{tmp_path}/{name}")
 
     assert (tmp_path / "text").read_text().startswith("not a database")
+
+
+REEMBEDDER = """
+import asyncio, sys
+from echo_proxy.stores.connect import make_reembeddable
+from tests.contracts import NOW, SMALL, config_of, with_small_vectors
+from tests.fakes import FrozenClock
+
+async def reembed(url):
+    async with make_reembeddable(url, config_of("p", **SMALL), FrozenClock(NOW)).reembedding() as work:
+        while (backlog := await work.stale(3)).examples:
+            await work.rewrite(with_small_vectors(backlog.examples))
+            print(backlog.n_left, flush=True)
+
+asyncio.run(reembed(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["embedded", "sqlite"])
+async def test_a_killed_reembedding_loses_nothing(kind: str, tmp_path: Path) -> None:
+    """After kill -9 in the middle the store refuses everyone; the next run embeds the rest, and all are found."""
+    url = f"{kind}://{tmp_path}/state"
+    store = make_store(url, config_of("p"), CLOCK)
+    await store.open()
+    for i in range(300):
+        await store.add(example(f"e{i}", i / 1000))
+    await store.close()
+    command = [sys.executable, "-c", REEMBEDDER, url]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment())
+    for _ in range(10):
+        child.stdout.readline()  # type: ignore[union-attr]
+    child.kill()
+    child.communicate()
+    after = make_store(url, config_of("p", **SMALL), CLOCK, timeout_s=5.0)
+    with pytest.raises(SchemaMismatch, match="in part exchanged"):
+        await after.open()
+    seen = await reembed(make_reembeddable(url, config_of("p", **SMALL), CLOCK))
+    await after.open()
+    found = await after.nearest(query(vector=-vector(0.0)[:4], k=300))
+    await after.close()
+
+    assert len(seen) <= 270
+    assert ids(found) == [f"e{i}" for i in range(300)]

@@ -6,7 +6,7 @@ import redis
 from echo_proxy.errors import SchemaMismatch, StoreError, StoreUnavailable
 from echo_proxy.stores.keys import Keys
 from echo_proxy.stores.redis import RedisStore
-from tests.contracts import NOW, config_of, example, ids, query, settlement
+from tests.contracts import NOW, SMALL, config_of, example, ids, query, reembed, settlement
 from tests.fakes import FrozenClock
 from tests.stores.servers import NewServer, eventually
 
@@ -120,3 +120,21 @@ async def test_one_scope_is_found_far_back_in_the_log(redis_url: str) -> None:
     await store.close()
 
     assert ids(listed) == ["quiet"]
+
+
+async def test_a_reembedding_leaves_neighbours_alone(redis_url: str) -> None:
+    """A policy's name may hold what a pattern would expand: the examples of other policies stay as they are."""
+    for policy in ("re*[x]?", "reX[x]y"):
+        store = await opened(redis_url, policy)
+        await store.add(example("e"))
+        await store.close()
+    seen = await reembed(RedisStore(config_of("re*[x]?", **SMALL), redis_url, CLOCK))
+    neighbour = await opened(redis_url, "reX[x]y")
+    found = await neighbour.nearest(query())
+    await neighbour.close()
+
+    assert seen == ["e"]
+    assert ids(found) == ["e"]
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        assert not client.exists(Keys("re*[x]?").reembedded)
+        assert set(client.hgetall(Keys("re*[x]?").meta)) == {b"schema", b"model", b"dimensions"}

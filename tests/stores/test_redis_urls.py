@@ -15,7 +15,7 @@ from echo_proxy.errors import StoreUnavailable
 from echo_proxy.stores.redis import RedisStore
 from echo_proxy.stores.redis_connect import connect
 from echo_proxy.types import ArmKey, ArmSums, ExampleIncrement, Increment, Settlement
-from tests.contracts import NOW, config_of, example, ids, query, record
+from tests.contracts import NOW, SMALL, config_of, example, ids, query, record, reembed, vector
 from tests.fakes import FrozenClock
 from tests.stores.servers import NewServer, Server, TlsFront, eventually, free_port, until
 
@@ -173,3 +173,21 @@ async def test_a_cluster_keeps_each_policy_in_one_slot(cluster: list[Server]) ->
         await exercise(f"redis+cluster://127.0.0.1:{cluster[0].port}", policy)
 
     assert all(node.ask("DBSIZE") for node in cluster)
+
+
+async def test_a_cluster_is_reembedded(cluster: list[Server]) -> None:
+    """The scan, the scripts and the new index find the node that has the policy's keys."""
+    url = f"redis+cluster://127.0.0.1:{cluster[0].port}"
+    for policy in ("a", "b", "c", "d"):
+        store = RedisStore(config_of(policy), url, CLOCK)
+        await store.open()
+        for i in range(5):
+            await store.add(example(f"e{i}", i / 10))
+        await store.close()
+        after = RedisStore(config_of(policy, **SMALL), url, CLOCK)
+        seen = await reembed(after)
+        await after.open()
+        found = await after.nearest(query(vector=-vector(0.0)[:4]))
+        await after.close()
+
+        assert sorted(seen) == ids(found) == [f"e{i}" for i in range(5)]
