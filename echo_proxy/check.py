@@ -9,6 +9,7 @@ from rich.table import Table
 from echo_proxy.litellm.config import LiteLLMConfig, check_policy, read_litellm_config
 from echo_proxy.policy import Policy
 from echo_proxy.policy_files import load_policies
+from echo_proxy.types import Arm
 
 
 def check(places: Sequence[Path], config_path: Path | None, console: Console | None = None) -> int:
@@ -28,13 +29,21 @@ def check(places: Sequence[Path], config_path: Path | None, console: Console | N
 
 def _show(policy: Policy, config: LiteLLMConfig | None, console: Console) -> None:
     console.print(f"\n[bold]{policy.name}[/bold] - {_summary(policy)}", soft_wrap=True)
-    table = Table("arm", "deployment", "examples", "teacher", "expected reward", *(["found as"] if config else []))
+    table = Table("arm", "deployment", "examples", "teacher", "expected at first", *(["found as"] if config else []))
+    table.columns[0].no_wrap = True
     for arm in policy.to_arms():
-        prior = policy.bandit.prior.reward if arm.prior_reward is None else arm.prior_reward
         row = [arm.name, arm.deployment, f"up to {arm.n_examples}" if arm.n_examples else "none"]
-        row += ["yes" if arm.is_teacher else "", f"{prior:g} (worth {policy.bandit.prior.weight:g} answers)"]
+        row += ["yes" if arm.is_teacher else "", _expected(arm, policy)]
         table.add_row(*row, *([_found(arm.deployment, policy, config)] if config else []))
     console.print(table)
+
+
+def _expected(arm: Arm, policy: Policy) -> str:
+    prior = policy.bandit.prior
+    if arm.prior_reward is None and arm.n_examples and prior.utility_weight:
+        return f"utility, worth {prior.utility_weight:g} answers"
+    reward = prior.reward if arm.prior_reward is None else arm.prior_reward
+    return f"{reward:g}, worth {prior.weight:g} answers"
 
 
 def _summary(policy: Policy) -> str:

@@ -191,7 +191,7 @@ def _add_schema(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _schema(options: argparse.Namespace) -> int:
     from echo_proxy.policy import Policy
 
-    print(json.dumps({"title": "Echo Proxy policy", **Policy.model_json_schema()}, indent=2))
+    print(json.dumps({**Policy.model_json_schema(), "title": "Echo Proxy policy"}, indent=2))
     return 0
 
 

@@ -1,7 +1,7 @@
 """What travels between the steps: frozen records, in the order in which they appear on the path."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -60,6 +60,8 @@ class Call:
     wants_json: bool = False
     """The caller asked for a JSON object."""
     is_streamed: bool = False
+    rooms: Mapping[str, int] = field(default_factory=dict)
+    """Context in tokens of the deployments of which it is known, by the names that arms use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class Request:
     is_streamed: bool
     received_at: float
     """Seconds since the epoch."""
+    rooms: Mapping[str, int] = field(default_factory=dict)
+    """As in Call."""
 
     @property
     def text(self) -> str:

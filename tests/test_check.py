@@ -48,7 +48,7 @@ def test_a_policy_is_told_in_words(rules: Path) -> None:
 
     assert "mine - serves auto; decides and acts; bandit ucb1; examples shared by key" in text
     assert "otherwise LiteLLM chooses" in text
-    assert "0.25 (worth 2 answers)" in text
+    assert "0.25, worth 2 answers" in text
     assert "ok: 1 policy" in text
 
 

@@ -167,7 +167,7 @@ def test_an_outage_is_not_the_examples_fault() -> None:
 
     assert made.settlement.example_increments == ()
     assert made.settlement.increments == (increment("small+2", 1.0, 0.0),)
-    assert (made.example, made.refusal) == (None, "not_a_teacher")
+    assert (made.example, made.refusal) == (None, "error")
 
 
 # ------------------------------------------------------------------ revise

@@ -51,10 +51,13 @@ def failure_from(error: BaseException, started_at: float, ended_at: float) -> An
     )
 
 
-def is_deployment_to_blame(error: BaseException) -> bool:
-    """Whether an error speaks against the deployment and not against the request."""
+def is_deployment_to_blame(error: BaseException, n_examples: int) -> bool:
+    """Whether an error speaks against the arm and not against the request.
+
+    A prompt that is too long by itself is the caller's; one that our examples made too long is the arm's.
+    """
     if type(error).__name__ == "ContextWindowExceededError":
-        return True  # another arm, or fewer examples, would have fitted
+        return n_examples > 0
     status = getattr(error, "status_code", None)
     return not isinstance(status, int) or status in (408, 429) or status >= 500
 

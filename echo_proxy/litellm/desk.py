@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import litellm
+
 from echo_proxy.app import App
 from echo_proxy.errors import EmbedderError
 from echo_proxy.lane import Lane
@@ -45,7 +47,7 @@ class Desk:
         """The deployments that may serve this attempt; never empty unless `healthy` is."""
         lane = self.app.lane_for(model_group)
         ticket = ticket_of(kwargs)
-        call = call_from(model_group, messages, kwargs)
+        call = replace(call_from(model_group, messages, kwargs), rooms=_rooms(healthy))
         flight = self._flights.get(ticket)
         if flight is not None:
             return self._pick_again(ticket, flight, lane, call, healthy)
@@ -125,7 +127,7 @@ class Desk:
         flight = self._flights.get(ticket_of(kwargs))
         if flight is None or not flight.attempts or flight.attempts[-1].error is not None:
             return
-        blamed = is_deployment_to_blame(error)
+        blamed = is_deployment_to_blame(error, flight.plan.prompt.n_examples)
         flight.attempts[-1] = replace(flight.attempts[-1], error=type(error).__name__, is_blamed=blamed)
 
     def note_answer(self, kwargs: Mapping[str, Any], response: Any) -> None:
@@ -196,6 +198,23 @@ def _id(deployment: Deployment) -> str:
 
 def _model(deployment: Deployment) -> str:
     return str((deployment.get("litellm_params") or {}).get("model") or "")
+
+
+def _rooms(deployments: Sequence[Deployment]) -> dict[str, int]:
+    """Context in tokens by name, the smallest where replicas share one; deployments of unknown size are left out."""
+    rooms: dict[str, int] = {}
+    for one in deployments:
+        room = _room(one)
+        for name in (_id(one), _model(one)) if room else ():
+            rooms[name] = min(room, rooms.get(name, room))
+    return rooms
+
+
+def _room(deployment: Deployment) -> int:
+    info = deployment.get("model_info") or {}
+    local = info.get("llama_cpp") or {}
+    listed = litellm.model_cost.get(_model(deployment).partition("/")[2], {})
+    return int(info.get("max_input_tokens") or local.get("n_ctx") or listed.get("max_input_tokens") or 0)
 
 
 def _names(deployments: Sequence[Deployment]) -> frozenset[str]:

@@ -14,6 +14,7 @@ def reason_to_refuse(plan: Plan, outcome: Outcome, quality: Quality, policy: Pol
     rules = policy.admission
     obstacles = (
         (not rules.enabled, "disabled"),
+        (outcome.error is not None, "error"),
         (plan.vector is None, "no_vector"),
         (not _is_from_teacher(outcome, policy), "not_a_teacher"),
         (not outcome.may_keep, "redacted"),

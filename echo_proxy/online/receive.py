@@ -32,6 +32,7 @@ def receive(call: Call, policy: Policy, now: float) -> Request | PassThrough:
         wants_json=call.wants_json,
         is_streamed=call.is_streamed,
         received_at=now,
+        rooms=call.rooms,
     )
 
 

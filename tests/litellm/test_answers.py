@@ -130,9 +130,16 @@ class _WithStatus(Exception):
         (_WithStatus(422), False),
         (_WithStatus(None), True),
         (TimeoutError(), True),
-        (ContextWindowExceededError(), True),
     ],
 )
 def test_only_some_errors_speak_against_the_deployment(error: Exception, is_blamed: bool) -> None:
     """A bad request is the caller's fault, except one that fewer examples would have made fit."""
-    assert is_deployment_to_blame(error) is is_blamed
+    assert is_deployment_to_blame(error, 0) is is_blamed
+
+
+def test_too_long_a_prompt_is_the_arm_s_fault_only_with_examples() -> None:
+    """Otherwise one caller with long prompts could drag an arm down for everybody."""
+    error = ContextWindowExceededError()
+
+    assert not is_deployment_to_blame(error, 0)
+    assert is_deployment_to_blame(error, 1)
