@@ -94,8 +94,10 @@ async def test_plain_view_prints_now_and_then(console: Console, asks: list[Ask])
     assert "large only 100%" in lines[-1]
 
 
-def _answer(index: int, quality: float, phase: Phase, n_examples: int = 0, label: Label = Label.REPEATED) -> Answer:
-    ask = Ask(repeat_item("bon", 0), label)
+def _answer(
+    index: int, quality: float, phase: Phase, n_examples: int = 0, label: Label = Label.REPEATED, word: str = "bon"
+) -> Answer:
+    ask = Ask(repeat_item(word, 0), label)
     return Answer(
         phase, index, ask, "", quality, 0.1, deployment="small", n_examples=n_examples, decision_id=str(index)
     )
@@ -103,16 +105,21 @@ def _answer(index: int, quality: float, phase: Phase, n_examples: int = 0, label
 
 def test_worked_example_is_one_that_needed_help() -> None:
     """The latest repeated fact that was wrong alone and right with an example; never one that was easy."""
-    alone = [_answer(index, 0.0, SMALL_ONLY) for index in range(3)] + [_answer(3, 1.0, SMALL_ONLY)]
-    echo = [
-        _answer(0, 1.0, ECHO, n_examples=1),
-        _answer(1, 1.0, ECHO, n_examples=1),
-        _answer(2, 1.0, ECHO, n_examples=0),
-        _answer(3, 1.0, ECHO, n_examples=1),
-    ]
+    words = ["ab", "cd", "ef", "gh"]
+    alone = [_answer(index, float(index == 3), SMALL_ONLY, word=word) for index, word in enumerate(words)]
+    echo = [_answer(index, 1.0, ECHO, n_examples=int(index != 2), word=word) for index, word in enumerate(words)]
 
     assert worked.choose([*alone, *echo]) == (alone[1], echo[1])
     assert worked.choose(alone) is None
+
+
+def test_worked_example_is_asked_in_other_words_if_possible() -> None:
+    """A wording that stands in the stream for the first time cannot have been looked up."""
+    words = ["bon", "tel", "bon"]
+    alone = [_answer(index, 0.0, SMALL_ONLY, word=word) for index, word in enumerate(words)]
+    echo = [_answer(index, 1.0, ECHO, n_examples=1, word=word) for index, word in enumerate(words)]
+
+    assert worked.choose([*alone, *echo]) == (alone[1], echo[1])
 
 
 def test_no_worked_example_is_said(console: Console) -> None:
