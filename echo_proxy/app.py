@@ -23,6 +23,8 @@ from echo_proxy.stores.embedded import EmbeddedRedis
 
 log = logging.getLogger("echo_proxy")
 
+_HOSTED_EMBEDDING_S = 0.3
+"""What a hosted embedding easily takes. guess, not yet measured"""
 _MAX_BATCH = 8
 """The local model embeds a batch text by text (about 3 ms each): a longer one would keep its first text waiting."""
 
@@ -57,11 +59,22 @@ class App:
         if isinstance(self.embedder, CachedEmbedder):
             await self.embedder.embed(["warm up"])
         for lane in self.lanes.values():
+            self._warn_of_short_deadline(lane.policy)
             await self._open(lane)
         self._tasks = [asyncio.create_task(self._keep_fresh(lane)) for lane in self.lanes.values()]
         self._tasks.append(asyncio.create_task(self._watch_policies()))
         for task in self._tasks:
             task.add_done_callback(_report_death)
+
+    def _warn_of_short_deadline(self, policy: Policy) -> None:
+        if self.settings.embedder != "local" and policy.deadline_s < _HOSTED_EMBEDDING_S:
+            log.warning(
+                "policy %s: deadline_s is %g, but a hosted embedding often takes longer than %g s; raise it or most "
+                "new requests will be bypassed",
+                policy.name,
+                policy.deadline_s,
+                _HOSTED_EMBEDDING_S,
+            )
 
     async def stop(self) -> None:
         """Write what waits, then let go."""

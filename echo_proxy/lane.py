@@ -78,7 +78,7 @@ class Lane:
         scope = record.scope
         for name, amount in (
             ("decisions", 1.0),
-            (f"arm:{record.arm}", 1.0),
+            (f"arm:{record.arm}" if record.is_acted else "served_by_other", 1.0),
             ("examples_used", float(record.n_examples)),
             ("prompt_tokens", float(record.prompt_tokens)),
             ("completion_tokens", float(record.completion_tokens)),
@@ -97,15 +97,17 @@ class Lane:
                 return None
             settlement = revise(record, feedback, self.policy)
             if await self.parts.store.settle(settlement):
-                await self._after_feedback(settlement.record, feedback)
+                await self._after_feedback(record, settlement.record, feedback)
                 self.parts.knowledge.absorb(settlement.increments)
                 return settlement.record
         raise StoreUnavailable(f"feedback on {decision_id} met {_FEEDBACK_TRIES} concurrent changes; try again")
 
-    async def _after_feedback(self, record: DecisionRecord, feedback: Feedback) -> None:
-        self.counts.add(record.scope, "feedback")
-        self.counts.add(record.scope, f"feedback:{record.arm}")
-        self.counts.add(record.scope, f"feedback_score:{record.arm}", feedback.score)
+    async def _after_feedback(self, before: DecisionRecord, record: DecisionRecord, feedback: Feedback) -> None:
+        earlier = before.feedback
+        if earlier is None:
+            self.counts.add(record.scope, "feedback")
+            self.counts.add(record.scope, f"feedback:{record.arm}")
+        self.counts.add(record.scope, f"feedback_score:{record.arm}", feedback.score - (earlier or 0.0))
         if feedback.score < self.policy.admission.min_feedback and record.admitted_id:
             self.counts.add(record.scope, "forgotten", await self.parts.store.remove([record.admitted_id]))
 

@@ -385,8 +385,13 @@ class DecisionRecord:
     expires_at: float
     revision: int
     """1 when settled, one more with every later change; a write with an old revision is refused."""
+    caller: str
+    """Hash of the key that asked."""
     arm: str
     """Arm that was chosen (last, when there were several attempts)."""
+    is_acted: bool
+    """The arm answered; False in shadow mode and when LiteLLM fell back to something else: then cost, latency and
+    reward are not the arm's, and the log is no evidence about it."""
     segment: str
     propensity: float
     served_by: str

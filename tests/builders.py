@@ -203,10 +203,15 @@ GOOD = Quality(1.0, 0.05, {"answered": 1.0})
 
 
 def record(decision_id: str = "d1", **changes: Any) -> DecisionRecord:
-    """A settled decision of key a."""
+    """A settled decision of key a, or of the key that the scope names."""
+    scope = str(changes.get("scope", ""))
+    if scope.startswith("key:"):
+        changes.setdefault("caller", scope.removeprefix("key:"))
     made = DecisionRecord(
         id=decision_id,
         policy="test",
+        caller="a",
+        is_acted=True,
         scope="key:a",
         created_at=NOW,
         expires_at=NOW + 1000,

@@ -75,10 +75,11 @@ def _add_decisions(router: APIRouter, app: App, identify: Identify) -> None:
     async def decisions(
         who: Who, policy: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 20
     ) -> list[DecisionView]:
-        """The newest decisions of the caller's scope, newest first."""
+        """Which of the newest decisions of the scope are the caller's own (all, with an admin key), newest first."""
         found: list[DecisionRecord] = []
         for lane in _lanes(app, policy):
-            found += await _ask(lane.parts.store.decisions(_visible(lane, who), limit))
+            newest = await _ask(lane.parts.store.decisions(_visible(lane, who), limit))
+            found += [one for one in newest if _is_own(who, one.caller)]
         return [decision_view(one) for one in sorted(found, key=lambda one: -one.created_at)[:limit]]
 
     @router.get("/decisions/{decision_id}")
@@ -105,7 +106,7 @@ def _add_examples(router: APIRouter, app: App, identify: Identify) -> None:
     async def examples(
         who: Who,
         policy: str | None = None,
-        offset: Annotated[int, Query(ge=0)] = 0,
+        offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
     ) -> list[ExampleView]:
         """Examples of the caller's scope, newest first."""
@@ -123,8 +124,10 @@ def _add_examples(router: APIRouter, app: App, identify: Identify) -> None:
 
     @router.delete("/examples/{example_id}")
     async def forget(example_id: str, who: Who) -> Forgotten:
-        """Forget one example."""
+        """Forget one example that the caller wrote; with an admin key, any."""
         lane, found = await _find_example(app, example_id, who)
+        if not _is_own(who, found.writer):
+            raise HTTPException(403, "example: expected one that your key wrote, got another's in the same scope")
         return Forgotten(forgotten=await _ask(lane.parts.store.remove([found.id])))
 
     @router.delete("/examples")
@@ -145,6 +148,11 @@ def _may_see(lane: Lane, who: Caller, scope: str) -> bool:
     return _visible(lane, who) in (None, scope)
 
 
+def _is_own(who: Caller, key: str) -> bool:
+    """Sharing a scope shares examples: reading them, not what others asked, nor forgetting what others wrote."""
+    return who.is_admin or who.key == key
+
+
 def _lanes(app: App, policy: str | None) -> list[Lane]:
     if policy is None:
         return list(app.lanes.values())
@@ -159,7 +167,7 @@ async def _find_decision(app: App, decision_id: str, who: Caller, wait_s: float)
     while True:
         for lane in app.lanes.values():
             record = await _ask(lane.parts.store.decision(decision_id))
-            if record is not None and _may_see(lane, who, record.scope):
+            if record is not None and _may_see(lane, who, record.scope) and _is_own(who, record.caller):
                 return lane, record
         if asyncio.get_running_loop().time() >= deadline:
             raise _unknown("decision", decision_id)
@@ -178,7 +186,7 @@ async def _forget_all(lane: Lane, who: Caller) -> int:
     """Everything the caller may see and, short of an admin, wrote itself: a shared scope holds others' work too."""
     forgotten, offset = 0, 0
     while page := await _ask(lane.parts.store.page(_visible(lane, who), offset, 500)):
-        mine = [one.id for one in page if who.is_admin or one.writer == who.key]
+        mine = [one.id for one in page if _is_own(who, one.writer)]
         forgotten += await _ask(lane.parts.store.remove(mine)) if mine else 0
         offset += len(page) - len(mine)
     return forgotten

@@ -47,9 +47,13 @@ class DecisionView(View):
     id: str
     policy: str
     scope: str
+    caller: str
+    """Hash of the key that asked."""
     created_at: float
     """Seconds since the epoch."""
     arm: str
+    is_acted: bool
+    """The arm answered; False in shadow mode and after a fallback to something else."""
     segment: str
     propensity: float
     """P(arm | context) when it was drawn."""
@@ -147,7 +151,9 @@ def decision_view(record: DecisionRecord) -> DecisionView:
         policy=record.policy,
         scope=record.scope,
         created_at=record.created_at,
+        caller=record.caller,
         arm=record.arm,
+        is_acted=record.is_acted,
         segment=record.segment,
         propensity=record.propensity,
         served_by=record.served_by,

@@ -29,8 +29,15 @@ def answer_from(kwargs: Mapping[str, Any], response: Any) -> Answer | None:
         started_at=started,
         first_token_at=first,
         ended_at=ended,
-        may_keep=_REDACTED not in text,
+        may_keep=_REDACTED not in text and not is_from_cache(kwargs),
     )
+
+
+def is_from_cache(kwargs: Mapping[str, Any]) -> bool:
+    """LiteLLM's response cache answered. It shares entries between the arms of a model group, so the text, the cost
+    and the time may be another arm's."""
+    report = kwargs.get("standard_logging_object")
+    return bool(kwargs.get("cache_hit") or (isinstance(report, Mapping) and report.get("cache_hit")))
 
 
 def failure_from(error: BaseException, started_at: float, ended_at: float) -> Answer:

@@ -11,7 +11,8 @@ _ROUTES = (("/chat/completions", "chat"), ("/responses", "responses"), ("/messag
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _OPT_OUT = frozenset({"1", "true", "yes", "on"})
 _HASH = re.compile(r"[0-9a-f]{64}")
-_ADMIN_ROLES = frozenset({"proxy_admin", "proxy_admin_viewer"})
+_ADMIN_ROLES = frozenset({"proxy_admin"})
+"""Not the viewer role: who sees all scopes here may also forget in all."""
 
 Kwargs = Mapping[str, Any]
 """LiteLLM's request keywords; they stop in this folder."""
@@ -93,18 +94,26 @@ def _key(key: Any, team: str | None, organization: str | None, user: str | None)
     return hashlib.sha256("\x00".join(known).encode("utf-8", "replace")).hexdigest() if known else "anonymous"
 
 
+_OBSTACLES = (
+    ("tools", ("tools", "functions")),
+    ("logprobs", ("logprobs", "top_logprobs")),
+    ("audio_or_prediction", ("audio", "modalities", "prediction")),
+    ("server_side_history", ("previous_response_id", "conversation", "prompt", "background")),
+    ("stop", ("stop", "stop_sequences")),  # an answer cut at the caller's word looks whole and would teach that
+    ("no_log", ("no-log",)),  # its outcome would never be reported to us
+)
+"""Reasons to pass a call through, with the fields that bring them about."""
+
+
 def obstacle_in(endpoint: str, kwargs: Kwargs) -> str | None:
     """Why an example must not stand in this call; the reason is what gets counted."""
-    if any(kwargs.get(key) for key in ("tools", "functions")):
-        return "tools"
+    found = next((reason for reason, fields in _OBSTACLES if any(kwargs.get(field) for field in fields)), None)
+    if found:
+        return found
     if (kwargs.get("n") or 1) != 1:
         return "several_choices"
-    if kwargs.get("logprobs") or kwargs.get("top_logprobs"):
-        return "logprobs"
-    if any(kwargs.get(key) for key in ("audio", "modalities", "prediction")):
-        return "audio_or_prediction"
-    if any(kwargs.get(key) for key in ("previous_response_id", "conversation", "prompt", "background")):
-        return "server_side_history"
+    if kwargs.get("web_search_options") is not None:  # an empty mapping asks for it too
+        return "web_search"
     if _response_format(endpoint, kwargs) not in ("text", "json_object"):
         return "response_format"
     return None

@@ -11,7 +11,7 @@ import litellm
 from echo_proxy.app import App
 from echo_proxy.errors import EmbedderError
 from echo_proxy.lane import Lane
-from echo_proxy.litellm.answers import answer_from, failure_from, is_deployment_to_blame
+from echo_proxy.litellm.answers import answer_from, failure_from, is_deployment_to_blame, is_from_cache
 from echo_proxy.litellm.calls import call_from, ticket_of
 from echo_proxy.litellm.flights import Flight, FlightBook
 from echo_proxy.litellm.rewrite import rewrite
@@ -56,7 +56,7 @@ class Desk:
         plan = await self._plan(lane, call, healthy) if ticket else lane.bypass("no_call_id")
         if isinstance(plan, PassThrough):
             self._note_headers(ticket, {"x-echo-policy": lane.policy.name, "x-echo-pass": plan.reason})
-            return healthy if lane.policy.mode == "shadow" else _named(lane.policy.default_deployment, healthy)
+            return self.default(model_group, healthy)
         return self._take_off(ticket, lane, plan, healthy)
 
     async def _plan(self, lane: Lane, call: Call, healthy: Sequence[Deployment]) -> Plan | PassThrough:
@@ -137,6 +137,8 @@ class Desk:
         if flight is None or flight.answer is not None:
             return
         flight.answer = answer_from(kwargs, response)
+        if is_from_cache(kwargs) and flight.attempts:
+            flight.attempts[-1] = replace(flight.attempts[-1], decision=None)
         self._settle_if_due(ticket, flight)
 
     def note_stream_end(self, data: Mapping[str, Any], is_whole: bool) -> None:
@@ -172,6 +174,13 @@ class Desk:
         """Response headers of a call."""
         return self._headers.get(ticket_of(data), {})
 
+    def default(self, model_group: str, healthy: Sequence[Deployment]) -> Sequence[Deployment]:
+        """Where calls go that Echo passes through or bypasses."""
+        lane = self.app.lane_for(model_group)
+        if lane is None or lane.policy.mode == "shadow":
+            return healthy
+        return _named(lane.policy.default_deployment, healthy)
+
     def bypass(self, model_group: str, error: BaseException) -> None:
         """Count a failure of ours that was kept from the caller."""
         lane = self.app.lane_for(model_group) or next(iter(self.app.lanes.values()))
@@ -187,7 +196,7 @@ def _plan_headers(plan: Plan) -> dict[str, str]:
     return {
         "x-echo-decision-id": plan.request.decision_id,
         "x-echo-policy": plan.policy,
-        "x-echo-arm": plan.decision.arm.name,
+        "x-echo-would-be-arm" if plan.is_shadow else "x-echo-arm": plan.decision.arm.name,
         "x-echo-examples": str(plan.prompt.n_examples),
     }
 

@@ -45,7 +45,7 @@ class EchoCallback(CustomLogger):
         except Exception as error:
             log.exception("choosing failed, LiteLLM chooses")
             desk.bypass(model, error)
-            return healthy_deployments
+            return list(desk.default(model, healthy_deployments))
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> dict[str, Any] | None:
         """Prepend the examples once the deployment is known."""

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import litellm
 from fastapi import FastAPI
+from litellm.proxy._types import LiteLLMRoutes
 
 from echo_proxy.admin.routes import make_router
 from echo_proxy.app import App, build_app
 from echo_proxy.clock import SystemClock
 from echo_proxy.litellm.calls import caller_from_auth
-from echo_proxy.litellm.config import PROVIDER, LiteLLMConfig, check_policy, read_litellm_config
+from echo_proxy.litellm.config import CALLBACK, PROVIDER, LiteLLMConfig, check_policy, read_litellm_config
 from echo_proxy.litellm.desk import Desk
 from echo_proxy.litellm.runtime import set_desk
 from echo_proxy.settings import Settings, read_settings
 
 log = logging.getLogger("echo_proxy")
+
+ROUTES = "/echo/*"
 
 _sentinels: set[asyncio.Task[None]] = set()
 """Tasks are only weakly referenced by their loop."""
@@ -56,6 +59,8 @@ def _add_missing_lines(config: LiteLLMConfig, *, is_launched: bool) -> None:
         from echo_proxy.litellm.hooks import callback
 
         litellm.callbacks.append(callback)
+    if not is_launched and not config.has_callback:
+        log.error("litellm_settings.callbacks lacks %s: Echo is up but sees no call", CALLBACK)
     if config.uses_provider and not config.has_provider:
         from echo_proxy.litellm.provider import provider
 
@@ -73,6 +78,9 @@ def _warm_up_local_models(config: LiteLLMConfig, settings: Settings) -> None:
 
 
 def _add_routes(proxy_app: FastAPI, app: App, authenticate: object) -> None:
+    # LiteLLM lets virtual keys ask only routes it knows; ours check scope and writer themselves.
+    if ROUTES not in LiteLLMRoutes.self_managed_routes.value:
+        LiteLLMRoutes.self_managed_routes.value.append(ROUTES)
     proxy_app.include_router(make_router(app, authenticate, caller_from_auth))
     proxy_app.openapi_schema = None
 

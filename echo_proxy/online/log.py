@@ -39,7 +39,9 @@ def record_of(
         created_at=request.received_at,
         expires_at=request.received_at + rules.ttl_s,
         revision=1,
+        caller=request.caller.key,
         arm=last.arm.name,
+        is_acted=any(attempt.decision is not None and attempt.error is None for attempt in outcome.attempts),
         segment=last.segment,
         propensity=last.propensity,
         served_by=outcome.deployment_id,
@@ -84,6 +86,8 @@ def revised_record(
 
 def explain(plan: Plan, outcome: Outcome, quality: Quality, rules: LogPolicy) -> Mapping[str, Json]:
     """The decision in words and numbers, for a reader."""
+    if not outcome.may_keep:
+        rules = rules.model_copy(update={"texts": False})  # what may not be kept may not be read here either
     selection = plan.selection
     used = set(plan.prompt.example_ids)
     candidates: list[Json] = [

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from echo_proxy.types import Attempt, Outcome
 
-WHOLE_REASONS = frozenset({"stop", "end_turn", "completed", "stop_sequence"})
+WHOLE_REASONS = frozenset({"stop", "end_turn", "completed"})
 """Finish reasons of an answer that ended by itself, over all endpoints."""
 
 

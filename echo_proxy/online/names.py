@@ -5,10 +5,14 @@ the wrong one makes answers worse.
 """
 
 import re
+from itertools import islice
 
 from echo_proxy.types import Example, Names
 
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
+_READ = 4_000
+"""Characters read at each end of a text: this runs on the event loop, and a pasted log must not hold up everybody."""
+_MAX_NAMES = 64
 _SENTENCE_END = re.compile(r"(?:^|[.!?:\n\"“(])\s*$")
 
 
@@ -17,7 +21,9 @@ def names_in(text: str) -> frozenset[str]:
 
     A rule for scripts with capitals; in others only numbers are found, and the distance decides alone.
     """
-    return frozenset(match.group().lower() for match in _WORD.finditer(text) if _is_name(match, text))
+    read = text if len(text) <= 2 * _READ else f"{text[:_READ]}\n{text[-_READ:]}"
+    names = (match.group().lower() for match in _WORD.finditer(read) if _is_name(match, read))
+    return frozenset(islice(names, _MAX_NAMES))
 
 
 def _is_name(match: re.Match[str], text: str) -> bool:

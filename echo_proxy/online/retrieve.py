@@ -13,5 +13,5 @@ async def retrieve(request: Request, vector: Embedding, rules: Retrieval, store:
     found = await store.nearest(
         Query(vector, request.scope, request.partition, rules.k, rules.max_distance, request.received_at)
     )
-    wanted = names_in(request.text)
+    wanted = names_in(request.text) if found else frozenset()
     return tuple(replace(candidate, names=compare_names(wanted, candidate.example)) for candidate in found)

@@ -90,7 +90,7 @@ def settle_arguments(settlement: Settlement, config: StoreConfig, now: float) ->
     fields = decision_fields(record)
     arguments: list[Argument] = [record.revision - 1, expiry_ms(decision_end(record, config)), config.log_length]
     arguments += [now, config.half_life_s, fading_factor(now - record.created_at, config.half_life_s)]
-    arguments += [record.id, record.scope, record.arm, record.reward]
+    arguments += [record.id, record.scope, record.arm if record.is_acted else "", record.reward]
     arguments += [len(fields), len(settlement.increments), len(settlement.example_increments)]
     for name, value in fields.items():
         arguments += [name, value]

@@ -347,3 +347,15 @@ async def test_a_decision_s_evidence_can_be_read(world: World) -> None:
 
     assert shown["learned"] == [{"arm": "large+0", "segment": "all", "weight": 0.05, "reward": 0.9}]
     assert replace(world.store.records["d1"], evidence=()) == record("d1")
+
+
+async def test_in_a_shared_scope_decisions_stay_their_caller_s(world: World) -> None:
+    """A team shares examples, not what each of it asked; and nobody forgets or judges what another wrote."""
+    await world.team_store.add(example("e1", scope="team:t", writer="b"))
+
+    read = await world.ask("a", "GET", "/examples/e1")
+    forgotten = await world.ask("a", "DELETE", "/examples/e1")
+
+    assert read.status_code == 200
+    assert forgotten.status_code == 403
+    assert "e1" in world.team_store.examples

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from echo_proxy.litellm.calls import call_from, caller_from_auth, caller_of, text_of
+from echo_proxy.litellm.calls import call_from, caller_from_auth, caller_of, obstacle_in, text_of
 from echo_proxy.types import Caller, Message
 
 HASH = "0123456789abcdef" * 4
@@ -250,7 +250,8 @@ def test_callers_without_a_key_are_told_apart() -> None:
     ("role", "is_admin"),
     [
         ("proxy_admin", True),
-        (SimpleNamespace(value="proxy_admin_viewer"), True),
+        (SimpleNamespace(value="proxy_admin"), True),
+        (SimpleNamespace(value="proxy_admin_viewer"), False),
         ("internal_user", False),
         (None, False),
     ],
@@ -276,3 +277,17 @@ def test_admins_are_told_by_their_role(role: Any, is_admin: bool) -> None:
 def test_text_is_taken_out_of_parts(content: Any, text: str | None) -> None:
     """None when a part is not text."""
     assert text_of(content) == text
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"stop": ["."]}, "stop"),
+        ({"stop_sequences": ["x"]}, "stop"),
+        ({"web_search_options": {}}, "web_search"),
+        ({"no-log": True}, "no_log"),
+    ],
+)
+def test_answers_that_would_mislead_are_none_of_ours(fields: dict[str, Any], reason: str) -> None:
+    """Cut at the caller's word, true only today, or never reported to us."""
+    assert obstacle_in("chat", fields) == reason

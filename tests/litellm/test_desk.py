@@ -384,3 +384,17 @@ async def test_a_call_without_an_id_passes_through() -> None:
 
     assert world.desk.equip(attempt_on(SMALL, call_id="")) is None
     assert world.counted("bypass:no_call_id") == 1
+
+
+async def test_an_answer_from_litellm_s_cache_teaches_nobody() -> None:
+    """Its text, cost and time may be another arm's: it is recorded, but neither kept nor credited."""
+    world = World(**TO_LARGE)
+    await world.pick()
+    world.desk.equip(attempt_on(LARGE))
+    kwargs, body = event()
+    world.desk.note_answer({**kwargs, "cache_hit": True}, body)
+
+    (record,) = await world.records()
+
+    assert (record.evidence, record.admitted_id, record.is_acted) == ((), "", False)
+    assert world.store.examples == {}

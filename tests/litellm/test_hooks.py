@@ -47,6 +47,9 @@ class FakeDesk:
         self._note("headers")
         return {"x-echo-arm": "small+2"}
 
+    def default(self, group: str, healthy: Any) -> Any:
+        return healthy
+
     def bypass(self, group: str, error: BaseException) -> None:
         self.seen.append(("bypass", group, type(error).__name__))
 

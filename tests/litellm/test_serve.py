@@ -52,3 +52,14 @@ def test_a_policy_that_does_not_fit_stops_before_anything_starts(
         serve(ServeOptions(config, (rules,)))
 
     assert "ECHO_POLICY" not in os.environ
+
+
+@pytest.mark.parametrize("path", ["/echo/ready", "/echo/decisions/01a", "/echo/feedback", "/echo/examples"])
+def test_litellm_lets_virtual_keys_ask_our_routes(path: str) -> None:
+    """Without this only admins could give feedback where LiteLLM keeps its keys in a database."""
+    from litellm.proxy.auth.route_checks import RouteChecks
+
+    from echo_proxy.litellm.startup import ROUTES
+
+    assert RouteChecks.check_route_access(route=path, allowed_routes=[ROUTES])
+    assert not RouteChecks.check_route_access(route="/key/generate", allowed_routes=[ROUTES])

@@ -105,3 +105,20 @@ def test_feedback_makes_the_next_revision() -> None:
         feedback=0.25,
         explanation={**before.explanation, "signals": {"answered": 1.0, "feedback": 0.25}, "comment": "meh"},
     )
+
+
+def test_what_was_redacted_is_not_written_down() -> None:
+    """Neither question, answer nor examples: the operator or the caller wanted no text kept."""
+    made = logged(plan_with_example(), may_keep=False)
+
+    assert made.explanation["request"] is None
+    assert made.explanation["answer"] is None
+    assert made.explanation["candidates"][0]["request"] is None  # type: ignore[index, call-overload]
+
+
+def test_a_record_says_whether_its_arm_answered() -> None:
+    """After a fallback cost, latency and reward are somebody else's."""
+    other = replace(served(), decision=None)
+
+    assert logged(plan()).is_acted
+    assert not logged(plan(), attempts=[failed(SMALL), other]).is_acted

@@ -58,3 +58,14 @@ def test_punctuation_does_not_hide_a_name(wanted: str) -> None:
     one = example(request="Rome,Paris", response="(3.5) and 1,000; `x2`, 7.")
 
     assert compare_names(frozenset({wanted}), one) == Names.HELD
+
+
+def test_a_pasted_log_is_read_at_its_ends_only() -> None:
+    """Names are looked for on the event loop: the work must not grow with the prompt."""
+    text = "About Alpha " + "in Beta42 " * 100_000 + "and Omega"
+
+    names = names_in(text)
+
+    assert {"alpha", "omega", "beta42"} >= names
+    assert "alpha" in names
+    assert len(names_in(" ".join(f"x{number}" for number in range(3_000)))) == 64
