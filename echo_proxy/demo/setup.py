@@ -80,7 +80,8 @@ def _deployment(model_group: str, size: str, deployment_id: str) -> dict[str, An
         "model_name": model_group,
         "litellm_params": {"model": f"{PROVIDER}/{size}"},
         "model_info": {
-            "llama_cpp": {"path": str(PAIR / f"{size}-q8_0.gguf")},
+            # One thread each: on few cores llama.cpp's threads wait for one another while other processes run.
+            "llama_cpp": {"path": str(PAIR / f"{size}-q8_0.gguf"), "n_threads": 1, "n_threads_batch": 1},
             "id": deployment_id,
             "input_cost_per_token": price.input_usd,
             "output_cost_per_token": price.output_usd,
