@@ -9,7 +9,7 @@ from echo_proxy.clock import SystemClock
 from echo_proxy.embedders.cached import CachedEmbedder
 from echo_proxy.embedders.hosted import HostedEmbedder
 from echo_proxy.embedders.local import LocalEmbedder
-from echo_proxy.errors import PolicyError, SchemaMismatch, StoreUnavailable
+from echo_proxy.errors import PolicyError, StoreError, StoreUnavailable
 from echo_proxy.lane import Lane
 from echo_proxy.online.knowledge import Knowledge
 from echo_proxy.online.utility import BetaUtility
@@ -27,6 +27,8 @@ _HOSTED_EMBEDDING_S = 0.3
 """What a hosted embedding easily takes. guess, not yet measured"""
 _MAX_BATCH = 8
 """The local model embeds a batch text by text (about 3 ms each): a longer one would keep its first text waiting."""
+_MAX_WAITING = 4 * _MAX_BATCH
+"""Texts that wait to be embedded; more could not be done within a planning deadline. guess, not yet measured"""
 
 
 class App:
@@ -36,6 +38,8 @@ class App:
         self.settings = settings
         self.lanes = {lane.policy.name: lane for lane in lanes}
         self.embedder = embedder
+        self.upkeep_error: str | None = None
+        """Why nothing more is learned in this worker; None when all is well."""
         self.policy_error: str | None = None
         """Why the last reload of the policies was refused; None when all is well."""
         self._groups = _by_group(lanes)
@@ -64,7 +68,13 @@ class App:
         self._tasks = [asyncio.create_task(self._keep_fresh(lane)) for lane in self.lanes.values()]
         self._tasks.append(asyncio.create_task(self._watch_policies()))
         for task in self._tasks:
-            task.add_done_callback(_report_death)
+            task.add_done_callback(self._report_death)
+
+    def _report_death(self, task: asyncio.Task[None]) -> None:
+        """Upkeep runs until it is cancelled; a bug that ends it must not go unnoticed."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.upkeep_error = f"upkeep has ended in this worker: {type(error).__name__}: {error}"
+            log.critical("upkeep has ended in this worker; restart it", exc_info=error)
 
     def _warn_of_short_deadline(self, policy: Policy) -> None:
         if self.settings.embedder != "local" and policy.deadline_s < _HOSTED_EMBEDDING_S:
@@ -100,7 +110,7 @@ class App:
         """Once the proxy is up, a store that does not fit is a complaint, not an end."""
         try:
             await self._open(lane)
-        except SchemaMismatch as error:
+        except StoreError as error:
             log.error("policy %s: the store cannot be used, calls go on without examples: %s", lane.policy.name, error)
 
     async def _keep_fresh(self, lane: Lane) -> None:
@@ -155,10 +165,11 @@ class App:
                 f"a running proxy keeps its policies {sorted(self.lanes)}, got {sorted(names)}; restart it"
             )
         for policy in policies:
-            now = self.lanes[policy.name].policy
-            if policy.retrieval.index != now.retrieval.index or policy.bandit.half_life_s != now.bandit.half_life_s:
+            held, wanted = _held_by_store(self.lanes[policy.name].policy), _held_by_store(policy)
+            changed = [name for name in held if held[name] != wanted[name]]
+            if changed:
                 raise PolicyError(
-                    f"policy {policy.name}: retrieval.index and bandit.half_life_s need a restart of the proxy"
+                    f"policy {policy.name}: a change of {', '.join(changed)} needs a restart of the proxy"
                 )
 
 
@@ -170,7 +181,7 @@ def build_app(settings: Settings, clock: Clock | None = None) -> App:
     """Everything put together, nothing started. Raises PolicyError, StoreError."""
     clock = clock or SystemClock()
     policies = load_policies(settings.policy_places)
-    embedder = CachedEmbedder(make_embedder(settings), max_batch=_MAX_BATCH)
+    embedder = CachedEmbedder(make_embedder(settings), max_batch=_MAX_BATCH, max_waiting=_MAX_WAITING)
     url = store_url(settings)
     lanes = [Lane(_parts(policy, embedder, url, settings, clock), settings.max_pending) for policy in policies]
     return App(settings, lanes, embedder)
@@ -234,10 +245,14 @@ def store_url(settings: Settings) -> str:
     return f"sqlite://{settings.folder / 'echo.db'}"
 
 
-def _report_death(task: asyncio.Task[None]) -> None:
-    """Upkeep runs until it is cancelled; a bug that ends it must not go unnoticed."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("upkeep has ended: nothing more is learned in this worker", exc_info=error)
+def _held_by_store(policy: Policy) -> Mapping[str, object]:
+    """Fields that a store takes over when it is made."""
+    return {
+        "retrieval.index": policy.retrieval.index,
+        "bandit.half_life_s": policy.bandit.half_life_s,
+        "log.ttl_s": policy.log.ttl_s,
+        "log.length": policy.log.length,
+    }
 
 
 def _by_group(lanes: Sequence[Lane]) -> Mapping[str, Lane]:

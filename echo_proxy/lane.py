@@ -5,7 +5,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from echo_proxy.errors import StoreUnavailable
+from echo_proxy.errors import StoreError, StoreUnavailable
 from echo_proxy.online.measure import Answer
 from echo_proxy.online.receive import receive
 from echo_proxy.outbox import Outbox
@@ -121,10 +121,13 @@ class Lane:
             try:
                 if counts:
                     await self.parts.store.count(counts)
-            except StoreUnavailable:
+            except StoreError:
                 self.counts.restore(counts)
                 raise
         except StoreUnavailable:
+            return False
+        except StoreError as error:
+            log.error("policy %s: the store refuses what it is sent, it is tried again: %s", self.policy.name, error)
             return False
         return True
 
@@ -133,6 +136,9 @@ class Lane:
         try:
             sums = await self.parts.store.sums()
         except StoreUnavailable:
+            return False
+        except StoreError as error:
+            log.error("policy %s: the store does not tell what was learned: %s", self.policy.name, error)
             return False
         self.parts.knowledge.replace(sums, self.outbox.unwritten())
         return True

@@ -49,6 +49,8 @@ def parse_policy(text: str, source: str) -> Policy:
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise PolicyError(f"{source}:{line}: expected YAML, got: {error.reason}") from error
+    except ValueError as error:  # a value that looks like a date or a number and is none
+        raise PolicyError(f"{source}: expected YAML values that can be read, got: {error}") from error
     if node is None or not isinstance(content, Mapping):
         raise PolicyError(
             f"{source}:1: expected a mapping with name, match, arms, bandit; got {type(content).__name__}"
@@ -63,13 +65,19 @@ def find_policies(places: Sequence[Path]) -> tuple[Path, ...]:
     """Files named, and every *.yaml of folders named, in order. Raises PolicyError when a place does not exist."""
     found: list[Path] = []
     for place in places:
-        if place.is_dir():
-            found += sorted(place.glob("*.yaml"))
-        elif place.is_file():
-            found.append(place)
-        else:
-            raise PolicyError(f"{place}: expected a policy file or a folder of them, got nothing there")
+        try:
+            found += _policies_in(place)
+        except OSError as error:
+            raise PolicyError(f"{place}: expected a policy file or a folder of them, got {error.strerror}") from error
     return tuple(found)
+
+
+def _policies_in(place: Path) -> list[Path]:
+    if place.is_dir():
+        return sorted(place.glob("*.yaml"))
+    if place.is_file():
+        return [place]
+    raise PolicyError(f"{place}: expected a policy file or a folder of them, got nothing there")
 
 
 def load_policies(places: Sequence[Path]) -> tuple[Policy, ...]:

@@ -231,7 +231,7 @@ async def test_a_changed_policy_is_adopted_while_running(app: App, tmp_path: Pat
     ("more", "complaint"),
     [
         ("modee: act\n", ":5: modee: no such key is known here"),
-        (f"retrieval: {{index: {OTHER_INDEX}}}\n", "retrieval.index and bandit.half_life_s need a restart"),
+        (f"retrieval: {{index: {OTHER_INDEX}}}\n", "a change of retrieval.index needs a restart"),
     ],
 )
 async def test_a_wrong_policy_is_refused_while_running(app: App, tmp_path: Path, more: str, complaint: str) -> None:

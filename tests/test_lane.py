@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from echo_proxy.errors import StoreUnavailable
+from echo_proxy.errors import StoreError, StoreUnavailable
 from echo_proxy.lane import Lane
 from echo_proxy.types import ArmKey, ArmSums, Feedback, PassThrough, Plan, Settlement
 from tests.builders import NOW, answer, call, lane, policy, served
@@ -262,3 +262,16 @@ async def test_a_new_version_of_the_policy_is_adopted(teacher: Lane) -> None:
 
     assert teacher.policy is changed
     assert teacher.parts.knowledge is knowledge
+
+
+async def test_a_store_that_refuses_does_not_end_the_upkeep(teacher: Lane, store: MemoryStore) -> None:
+    """Counts are kept for the next try; nothing is raised."""
+
+    async def refuse(counters: object) -> None:
+        raise StoreError("no room")
+
+    await settled(teacher)
+    store.count = refuse  # type: ignore[method-assign, assignment]
+
+    assert await teacher.write() is False
+    assert counted(teacher)["key:a decisions"] == 1.0

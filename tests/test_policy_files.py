@@ -214,3 +214,10 @@ def test_the_policies_that_we_ship_are_valid() -> None:
     found = load_policies([Path(__file__).parent.parent / "policies"])
 
     assert "default" in [made.name for made in found]
+
+
+@pytest.mark.parametrize("value", ["2024-99-99", "0x_", "!!int x"])
+def test_a_value_that_yaml_cannot_read_is_a_policy_error(value: str) -> None:
+    """PyYAML raises a plain ValueError for it, which would end the watcher of a running proxy."""
+    with pytest.raises(PolicyError, match="expected YAML"):
+        parse_policy(f"mode: {value}", "odd.yaml")

@@ -122,6 +122,8 @@ class Ready(View):
     policies: dict[str, LaneReady]
     policy_error: str | None
     """Why the last change of a policy file was refused; the old policy stays in force."""
+    upkeep_error: str | None
+    """Why nothing more is learned in this worker; it should be restarted."""
 
 
 class ArmStats(View):
@@ -208,10 +210,11 @@ async def ready_view(app: App) -> Ready:
             waiting_outcomes=len(lane.outbox),
         )
     return Ready(
-        ready=all(lane.ready for lane in lanes.values()),
+        ready=app.upkeep_error is None and all(lane.ready for lane in lanes.values()),
         embedder=app.embedder.model,
         policies=lanes,
         policy_error=app.policy_error,
+        upkeep_error=app.upkeep_error,
     )
 
 

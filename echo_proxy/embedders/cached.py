@@ -1,7 +1,7 @@
 """Has this text been embedded before, or is it being embedded right now?"""
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from hashlib import blake2b
@@ -24,13 +24,16 @@ class CachedEmbedder:
     requests ask for is computed once; a request that is cancelled leaves its texts to the others, and to the cache.
     """
 
-    def __init__(self, embedder: Embedder, capacity: int = 4_096, max_batch: int = 32) -> None:
+    def __init__(
+        self, embedder: Embedder, capacity: int = 4_096, max_batch: int = 32, max_waiting: int = 1_024
+    ) -> None:
         """Wrap an embedder.
 
         Args:
             embedder: computes what is not known yet.
             capacity: vectors that are kept, at least 0; 4,096 of 384 dimensions are 6 MB.
             max_batch: texts in a batch, at least 1.
+            max_waiting: texts in the queue beyond which new ones are refused, at least 1.
 
         Raises:
             ValueError: a bound is out of range.
@@ -39,13 +42,18 @@ class CachedEmbedder:
             raise ValueError(f"capacity must be at least 0, got {capacity}")
         if max_batch < 1:
             raise ValueError(f"max_batch must be at least 1, got {max_batch}")
+        if max_waiting < 1:
+            raise ValueError(f"max_waiting must be at least 1, got {max_waiting}")
         self._embedder = embedder
+        self._max_waiting = max_waiting
         self._capacity = capacity
         self._max_batch = max_batch
         self._kept: OrderedDict[bytes, Embedding] = OrderedDict()
         """Vectors by text, the one used longest ago first."""
         self._promised: dict[bytes, asyncio.Future[Embedding]] = {}
         """What is waited for: queued or being computed."""
+        self._waiters: Counter[bytes] = Counter()
+        """Requests that wait for each text."""
         self._queued: dict[bytes, str] = {}
         """Texts for the next batches, in order of arrival."""
         self._batch: asyncio.Task[NDArray[np.float32]] | None = None
@@ -72,17 +80,36 @@ class CachedEmbedder:
         check_texts(texts)
         if not texts:
             return np.empty((0, self.dimensions), dtype=np.float32)
-        answers = [self._answer(text) for text in texts]
-        self._start_batch()
-        # Unlike gather, wait leaves the futures alone when this request is cancelled.
-        await asyncio.wait(set(answers))
-        return np.stack([answer.result() for answer in answers])
-
-    def _answer(self, text: str) -> asyncio.Future[Embedding]:
-        """A future for the text's vector: done, promised before, or newly queued."""
         # A digest instead of the text: long prompts would outweigh their vectors. 32 bytes, so that nobody can craft a
         # second text with the same key.
-        key = blake2b(text.encode(), digest_size=32).digest()
+        keys = [blake2b(text.encode(), digest_size=32).digest() for text in texts]
+        self._refuse_overload(sum(key not in self._promised and key not in self._kept for key in keys))
+        answers = [self._answer(key, text) for key, text in zip(keys, texts, strict=True)]
+        self._waiters.update(keys)
+        self._start_batch()
+        try:
+            # Unlike gather, wait leaves the futures alone when this request is cancelled.
+            await asyncio.wait(set(answers))
+        finally:
+            self._leave(keys)
+        return np.stack([answer.result() for answer in answers])
+
+    def _refuse_overload(self, n_new: int) -> None:
+        """Nobody is served in time by a queue that only grows."""
+        if n_new and len(self._queued) >= self._max_waiting:
+            raise EmbedderError(f"the embedder is busy: {len(self._queued)} texts are waiting")
+
+    def _leave(self, keys: Sequence[bytes]) -> None:
+        """A request has its answer or was given up; texts that nobody waits for any more are not computed."""
+        self._waiters.subtract(keys)
+        for key in set(keys):
+            if self._waiters[key] <= 0:
+                del self._waiters[key]
+                if self._queued.pop(key, None) is not None:
+                    self._promised.pop(key, None)
+
+    def _answer(self, key: bytes, text: str) -> asyncio.Future[Embedding]:
+        """A future for the text's vector: done, promised before, or newly queued."""
         if key in self._promised:
             return self._promised[key]
         future: asyncio.Future[Embedding] = asyncio.get_running_loop().create_future()

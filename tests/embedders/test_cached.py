@@ -256,3 +256,40 @@ def test_bounds_out_of_range_are_refused(capacity: int, max_batch: int) -> None:
     """A cache of negative size and a batch of nothing are mistakes."""
     with pytest.raises(ValueError, match="must be at least"):
         CachedEmbedder(GatedEmbedder(), capacity, max_batch)
+
+
+async def test_texts_that_nobody_waits_for_are_never_computed() -> None:
+    """A request that was given up at its deadline must not hold up the next ones."""
+    inner = GatedEmbedder(is_open=False)
+    embedder = CachedEmbedder(inner, max_batch=1)
+    first = asyncio.create_task(embedder.embed(["first"]))
+    await settled()
+    given_up = [asyncio.create_task(embedder.embed([f"late {i}"])) for i in range(5)]
+    await settled()
+    for task in given_up:
+        task.cancel()
+    await settled()
+    last = asyncio.create_task(embedder.embed(["last"]))
+    await settled()
+    inner.release()
+    inner.release()
+    await asyncio.gather(first, last)
+
+    assert inner.batches == [["first"], ["last"]]
+
+
+async def test_an_overloaded_embedder_says_so() -> None:
+    """It refuses what it could not do in time, and recovers as soon as the queue is shorter."""
+    inner = GatedEmbedder(is_open=False)
+    embedder = CachedEmbedder(inner, max_batch=1, max_waiting=2)
+    waiting = []
+    for text in ("a", "b", "c"):  # one is being computed, two wait
+        waiting.append(asyncio.create_task(embedder.embed([text])))
+        await settled()
+
+    with pytest.raises(EmbedderError, match="busy: 2 texts"):
+        await embedder.embed(["d"])
+    for _ in range(4):
+        inner.release()
+    await asyncio.gather(*waiting)
+    assert (await embedder.embed(["d"])).shape == (1, 4)
