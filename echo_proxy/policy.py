@@ -1,4 +1,7 @@
-"""What may an operator decide? One YAML file per policy, as strict, frozen, documented models."""
+"""What may an operator decide? One YAML file per policy, as strict, frozen, documented models.
+
+One long file on purpose: it is the reference of a policy file, in the order of its keys.
+"""
 
 from typing import Annotated, Literal, Self
 

@@ -1,4 +1,7 @@
-"""What travels between the steps: frozen records, in the order in which they appear on the path."""
+"""What travels between the steps: frozen records, in the order in which they appear on the path.
+
+One long file on purpose: read from top to bottom it tells what a request goes through.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
