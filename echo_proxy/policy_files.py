@@ -11,8 +11,19 @@ from echo_proxy.errors import PolicyError
 from echo_proxy.policy import Policy
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice; plain YAML keeps the last one silently."""
+class _PolicyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, which plain YAML overwrites silently, and names the line of an odd value."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            made = super().construct_object(node, deep)
+            if isinstance(made, int):
+                str(made)  # beyond 4,300 digits Python refuses, and so would every complaint about the value
+        except (ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            # PyYAML's constructors trust the text: `0x_`, `!!bool x`, `!!timestamp x` and `1:1:...:1.5` raise these.
+            problem = f"a value that cannot be read: {error}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+        return made
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -40,7 +51,7 @@ def load_policy(path: Path) -> Policy:
 def parse_policy(text: str, source: str) -> Policy:
     """The policy in a YAML text; `source` names it in errors."""
     try:
-        loader = _UniqueKeys(text)
+        loader = _PolicyLoader(text)
         node = loader.get_single_node()
         content = loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
@@ -49,8 +60,8 @@ def parse_policy(text: str, source: str) -> Policy:
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise PolicyError(f"{source}:{line}: expected YAML, got: {error.reason}") from error
-    except ValueError as error:  # a value that looks like a date or a number and is none
-        raise PolicyError(f"{source}: expected YAML values that can be read, got: {error}") from error
+    except (ValueError, OverflowError, RecursionError) as error:  # the scanner's: "\\UFFFFFFFF", [[[[... without end
+        raise PolicyError(f"{source}:{loader.line + 1}: expected YAML, got: {error}") from error
     if node is None or not isinstance(content, Mapping):
         raise PolicyError(
             f"{source}:1: expected a mapping with name, match, arms, bandit; got {type(content).__name__}"
@@ -62,7 +73,7 @@ def parse_policy(text: str, source: str) -> Policy:
 
 
 def find_policies(places: Sequence[Path]) -> tuple[Path, ...]:
-    """Files named, and every *.yaml of folders named, in order. Raises PolicyError when a place does not exist."""
+    """Files named, and every *.yaml of folders named, in order. Raises PolicyError when a place cannot be read."""
     found: list[Path] = []
     for place in places:
         try:
@@ -74,7 +85,8 @@ def find_policies(places: Sequence[Path]) -> tuple[Path, ...]:
 
 def _policies_in(place: Path) -> list[Path]:
     if place.is_dir():
-        return sorted(place.glob("*.yaml"))
+        # Not glob: it takes a folder that may not be read for an empty one.
+        return sorted(path for path in place.iterdir() if path.match("*.yaml"))
     if place.is_file():
         return [place]
     raise PolicyError(f"{place}: expected a policy file or a folder of them, got nothing there")

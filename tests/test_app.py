@@ -11,7 +11,7 @@ import pytest
 from echo_proxy.app import App, build_app, make_embedder, open_store, store_url
 from echo_proxy.embedders.hosted import HostedEmbedder
 from echo_proxy.embedders.local import LocalEmbedder
-from echo_proxy.errors import PolicyError, SchemaMismatch, SettingsError
+from echo_proxy.errors import PolicyError, SchemaMismatch, SettingsError, StoreError
 from echo_proxy.lane import Lane
 from echo_proxy.policy import Retrieval
 from echo_proxy.policy_files import load_policy
@@ -212,6 +212,61 @@ async def test_an_upkeep_that_dies_does_not_die_in_silence(tmp_path: Path, caplo
 
     await until(lambda: "upkeep has ended" in caplog.text, "the complaint")
     await made.stop()
+    assert made.upkeep_error == "upkeep has ended in this worker: KeyError: 'a bug'"
+
+
+class _Refusing(MemoryStore):
+    """Answers, but refuses counts and sums until it is repaired."""
+
+    n_counted = n_summed = 0
+    is_repaired = True
+
+    async def count(self, counters: Mapping[tuple[str, str], float]) -> None:
+        self.n_counted += 1
+        if not self.is_repaired:
+            raise StoreError("no room")
+        await super().count(counters)
+
+    async def sums(self) -> Mapping[ArmKey, ArmSums]:
+        self.n_summed += 1
+        if not self.is_repaired:
+            raise StoreError("no room")
+        return await super().sums()
+
+
+async def test_the_upkeep_outlives_a_store_that_refuses_counts(tmp_path: Path) -> None:
+    """It tries again until the store takes them; each is written once."""
+    store = _Refusing()
+    made = app_of(store, write_policy(tmp_path))
+    await made.start()
+    store.is_repaired = False
+    await settle_one(made.lanes["test"])
+    await until(lambda: store.n_counted >= 2, "a second try")
+    store.is_repaired = True
+
+    await until(lambda: store.counts, "the counts")
+    await made.stop()
+    assert store.counts["key:a", "decisions"] == 1.0
+    assert made.upkeep_error is None
+
+
+async def test_the_upkeep_outlives_a_store_that_does_not_tell_what_was_learned(tmp_path: Path) -> None:
+    """It asks again at the next refresh."""
+    store = _Refusing()
+    store.is_repaired = False
+    made = app_of(store, write_policy(tmp_path))
+    await made.start()
+    clock = made.lanes["test"].parts.clock
+    assert isinstance(clock, FrozenClock)
+    await until(lambda: store.n_summed >= 2, "a second try")
+    store.is_repaired = True
+    key = ArmKey("large+0", "all")
+    store.evidence[key] = ArmSums(3.0, 2.0, 1.0)
+    clock.time += 1
+
+    await until(lambda: made.lanes["test"].parts.knowledge.sums(key).weight, "the evidence")
+    await made.stop()
+    assert made.upkeep_error is None
 
 
 # ------------------------------------------------------------------ reload
@@ -231,7 +286,11 @@ async def test_a_changed_policy_is_adopted_while_running(app: App, tmp_path: Pat
     ("more", "complaint"),
     [
         ("modee: act\n", ":5: modee: no such key is known here"),
-        (f"retrieval: {{index: {OTHER_INDEX}}}\n", "a change of retrieval.index needs a restart"),
+        ("mode: !!bool x\n", ":5: expected YAML, got: a value that cannot be read"),
+        (f"retrieval: {{index: {OTHER_INDEX}}}\n", "policy test: a change of retrieval.index needs a restart"),
+        ("log: {ttl_s: 86399}\n", "policy test: a change of log.ttl_s needs a restart"),
+        ("log: {length: 1234}\n", "policy test: a change of log.length needs a restart"),
+        ("log: {ttl_s: 86399, length: 1234}\n", "policy test: a change of log.ttl_s, log.length needs a restart"),
     ],
 )
 async def test_a_wrong_policy_is_refused_while_running(app: App, tmp_path: Path, more: str, complaint: str) -> None:

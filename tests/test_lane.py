@@ -275,3 +275,23 @@ async def test_a_store_that_refuses_does_not_end_the_upkeep(teacher: Lane, store
 
     assert await teacher.write() is False
     assert counted(teacher)["key:a decisions"] == 1.0
+
+
+class _Untold(MemoryStore):
+    """Answers, but not what was asked."""
+
+    async def sums(self) -> Mapping[ArmKey, ArmSums]:
+        raise StoreError("no such index")
+
+
+async def test_a_store_that_does_not_tell_what_was_learned_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The worker goes on with what it knows, says so in the log, and raises nothing."""
+    one = lane(policy(**TEACHER), _Untold())
+    made = await settled(one)
+    known = one.parts.knowledge.sums(ArmKey("large+0", made.decision.segment))
+
+    was_read = await one.read()
+
+    assert was_read is False
+    assert one.parts.knowledge.sums(ArmKey("large+0", made.decision.segment)) == known
+    assert "the store does not tell what was learned: no such index" in caplog.text

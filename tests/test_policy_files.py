@@ -1,5 +1,7 @@
 """A wrong key stops the start with file, line, field, what was expected and what came."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -216,8 +218,46 @@ def test_the_policies_that_we_ship_are_valid() -> None:
     assert "default" in [made.name for made in found]
 
 
-@pytest.mark.parametrize("value", ["2024-99-99", "0x_", "!!int x"])
-def test_a_value_that_yaml_cannot_read_is_a_policy_error(value: str) -> None:
-    """PyYAML raises a plain ValueError for it, which would end the watcher of a running proxy."""
-    with pytest.raises(PolicyError, match="expected YAML"):
-        parse_policy(f"mode: {value}", "odd.yaml")
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2024-99-99",
+        "0x_",
+        "!!int x",
+        "!!int ''",
+        "!!bool x",
+        "!!timestamp x",
+        "1:" * 200 + "1.5",
+        "0x" + "f" * 5_000,
+        "{deeper: 0x_}",
+        '"\\U00110000"',
+        '"\\UFFFFFFFF"',
+        "[" * 5_000,
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_value_that_yaml_cannot_read_is_told_with_its_line(value: str) -> None:
+    """PyYAML raises ValueError, KeyError and others for it, which would end the watcher of a running proxy."""
+    assert complaint(f"name: a\nmode: {value}\nmatch: {{}}\n").startswith("p.yaml:2: expected YAML, got: ")
+
+
+def test_a_place_that_cannot_be_looked_at_is_told() -> None:
+    """The system's own complaint, here a name that is too long, becomes ours."""
+    with pytest.raises(PolicyError, match="expected a policy file or a folder of them, got File name too long"):
+        find_policies([Path("x" * 300)])
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not taken for an empty one, which would drop its policies from the others."""
+
+    def refuse(place: object = ".") -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(place))
+
+    # By patching, because root, who runs tests in containers, may read every folder.
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    with pytest.raises(PolicyError) as caught:
+        find_policies([tmp_path])
+
+    assert str(caught.value) == f"{tmp_path}: expected a policy file or a folder of them, got Permission denied"

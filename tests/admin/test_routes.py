@@ -340,6 +340,18 @@ async def test_a_refused_policy_is_shown(world: World) -> None:
     assert (made.status_code, made.json()["policy_error"]) == (200, world.app.policy_error)
 
 
+async def test_a_worker_whose_upkeep_has_ended_is_not_ready(world: World) -> None:
+    """It learns nothing any more, so whoever restarts workers must see it."""
+    before = await world.ask("a", "GET", "/ready")
+    world.app.upkeep_error = "upkeep has ended in this worker: KeyError: 'a bug'"
+
+    made = await world.ask("a", "GET", "/ready")
+
+    assert (before.status_code, before.json()["upkeep_error"]) == (200, None)
+    assert (made.status_code, made.json()["ready"]) == (503, False)
+    assert made.json()["upkeep_error"] == world.app.upkeep_error
+
+
 async def test_a_decision_s_evidence_can_be_read(world: World) -> None:
     """What the arms have learned from it."""
     await world.settle("d1", evidence=(Evidence(ArmKey("large+0", "all"), 0.05, 0.9),))

@@ -251,11 +251,11 @@ def test_every_request_gets_its_own_rows(requests: list[list[str]], capacity: in
     assert all(len(batch) <= max_batch for batch in inner.batches)
 
 
-@pytest.mark.parametrize(("capacity", "max_batch"), [(-1, 1), (1, 0)])
-def test_bounds_out_of_range_are_refused(capacity: int, max_batch: int) -> None:
-    """A cache of negative size and a batch of nothing are mistakes."""
+@pytest.mark.parametrize(("capacity", "max_batch", "max_waiting"), [(-1, 1, 1), (1, 0, 1), (1, 1, 0)])
+def test_bounds_out_of_range_are_refused(capacity: int, max_batch: int, max_waiting: int) -> None:
+    """A cache of negative size, a batch of nothing and a queue for nobody are mistakes."""
     with pytest.raises(ValueError, match="must be at least"):
-        CachedEmbedder(GatedEmbedder(), capacity, max_batch)
+        CachedEmbedder(GatedEmbedder(), capacity, max_batch, max_waiting)
 
 
 async def test_texts_that_nobody_waits_for_are_never_computed() -> None:
@@ -293,3 +293,62 @@ async def test_an_overloaded_embedder_says_so() -> None:
         inner.release()
     await asyncio.gather(*waiting)
     assert (await embedder.embed(["d"])).shape == (1, 4)
+
+
+async def test_after_an_overload_the_next_batch_is_for_who_still_waits() -> None:
+    """Once the callers of a full queue have given up, a new text is taken and computed at once, not behind theirs."""
+    inner = GatedEmbedder(is_open=False)
+    embedder = CachedEmbedder(inner, max_batch=2, max_waiting=8)
+    running = asyncio.create_task(embedder.embed(["running"]))
+    await settled()
+    late = [asyncio.create_task(embedder.embed([f"late {i}", f"late {i}"])) for i in range(40)]
+    await settled()
+    refused = [task for task in late if task.done()]
+    for task in late:
+        task.cancel()
+    await settled()
+    new = asyncio.create_task(embedder.embed(["new"]))
+    await settled()
+    inner.release()
+    inner.release()
+    await asyncio.gather(running, new)
+
+    assert {str(task.exception()) for task in refused} == {"the embedder is busy: 8 texts are waiting"}
+    assert len(refused) == 32
+    assert inner.batches == [["running"], ["new"]]
+
+
+async def test_a_queued_text_stays_while_anyone_waits_for_it() -> None:
+    """Of two requests for it one is cancelled before its batch begins; the other gets its vector."""
+    inner = GatedEmbedder(is_open=False)
+    embedder = CachedEmbedder(inner, max_batch=1)
+    running = asyncio.create_task(embedder.embed(["running"]))
+    await settled()
+    impatient, patient = (asyncio.create_task(embedder.embed(["shared"])) for _ in range(2))
+    await settled()
+    impatient.cancel()
+    await settled()
+    inner.release()
+    inner.release()
+    await running
+
+    assert np.array_equal((await patient)[0], vector_of("shared"))
+    assert inner.batches == [["running"], ["shared"]]
+
+
+async def test_a_busy_embedder_still_serves_what_it_knows() -> None:
+    """Texts that are kept or waited for already cost nothing, so a full queue refuses only new ones."""
+    inner = GatedEmbedder(is_open=False)
+    embedder = CachedEmbedder(inner, max_batch=1, max_waiting=1)
+    inner.release()
+    await embedder.embed(["known"])
+    waiting = []
+    for text in ("running", "queued"):
+        waiting.append(asyncio.create_task(embedder.embed([text])))
+        await settled()
+    waiting.append(asyncio.create_task(embedder.embed(["known", "running", "queued"])))
+    await settled()
+    inner.release()
+    inner.release()
+
+    assert [rows.shape for rows in await asyncio.gather(*waiting)] == [(1, 4), (1, 4), (3, 4)]
