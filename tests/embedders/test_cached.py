@@ -273,7 +273,8 @@ async def test_texts_that_nobody_waits_for_are_never_computed() -> None:
     await settled()
     inner.release()
     inner.release()
-    await asyncio.gather(first, last)
+    async with asyncio.timeout(5):
+        await asyncio.gather(first, last)
 
     assert inner.batches == [["first"], ["last"]]
 
@@ -288,7 +289,8 @@ async def test_an_overloaded_embedder_says_so() -> None:
         await settled()
 
     with pytest.raises(EmbedderError, match="busy: 2 texts"):
-        await embedder.embed(["d"])
+        async with asyncio.timeout(5):
+            await embedder.embed(["d"])
     for _ in range(4):
         inner.release()
     await asyncio.gather(*waiting)
@@ -311,7 +313,8 @@ async def test_after_an_overload_the_next_batch_is_for_who_still_waits() -> None
     await settled()
     inner.release()
     inner.release()
-    await asyncio.gather(running, new)
+    async with asyncio.timeout(5):
+        await asyncio.gather(running, new)
 
     assert {str(task.exception()) for task in refused} == {"the embedder is busy: 8 texts are waiting"}
     assert len(refused) == 32
@@ -330,9 +333,11 @@ async def test_a_queued_text_stays_while_anyone_waits_for_it() -> None:
     await settled()
     inner.release()
     inner.release()
-    await running
+    async with asyncio.timeout(5):
+        await running
+        rows = await patient
 
-    assert np.array_equal((await patient)[0], vector_of("shared"))
+    assert np.array_equal(rows[0], vector_of("shared"))
     assert inner.batches == [["running"], ["shared"]]
 
 
