@@ -117,19 +117,24 @@ class Lane:
         """Bring outcomes and counts to the store; False when it is away."""
         try:
             await self.outbox.flush()
-            counts = self.counts.take()
-            try:
-                if counts:
-                    await self.parts.store.count(counts)
-            except StoreError:
-                self.counts.restore(counts)
-                raise
+            await self._write_counts()
         except StoreUnavailable:
             return False
         except StoreError as error:
             log.error("policy %s: the store refuses what it is sent, it is tried again: %s", self.policy.name, error)
             return False
         return True
+
+    async def _write_counts(self) -> None:
+        """Also when it is cancelled, as at a stop, what was not written is kept."""
+        counts, is_written = self.counts.take(), False
+        try:
+            if counts:
+                await self.parts.store.count(counts)
+            is_written = True
+        finally:
+            if not is_written:
+                self.counts.restore(counts)
 
     async def read(self) -> bool:
         """Take over what all workers have learned; False when the store is away."""

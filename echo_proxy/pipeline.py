@@ -10,7 +10,7 @@ from echo_proxy.errors import StoreUnavailable
 from echo_proxy.online.admit import example_from, reason_to_refuse
 from echo_proxy.online.assemble import assemble
 from echo_proxy.online.embed import embed
-from echo_proxy.online.judge import judge
+from echo_proxy.online.judge import heed, judge
 from echo_proxy.online.knowledge import Knowledge
 from echo_proxy.online.learn import evidence_from, example_increments, increments_between, revised
 from echo_proxy.online.log import record_of, revised_record
@@ -95,7 +95,7 @@ def settle(plan: Plan, answer: Answer, attempts: Sequence[Attempt], policy: Poli
     """Everything that follows from the answer."""
     outcome = measure(answer, tuple(attempts))
     plan = _as_answered(plan, outcome)
-    quality = judge(outcome, plan.request.wants_json, None, policy.judge, policy.reward.unjudged_weight)
+    quality = judge(outcome, plan.request.wants_json, policy.judge, policy.reward.unjudged_weight)
     earned = reward(quality.estimate, outcome.cost_usd, outcome.latency_s, policy.reward)
     evidence = evidence_from(outcome.attempts, quality, earned)
     record = record_of(plan, outcome, quality, earned, evidence, policy.log)
@@ -121,7 +121,7 @@ def _as_answered(plan: Plan, outcome: Outcome) -> Plan:
 def revise(record: DecisionRecord, feedback: Feedback, policy: Policy) -> Settlement:
     """The settlement that replaces what was believed of an answer by what its reader says."""
     before = Quality(record.quality, record.quality_weight, {})
-    after = Quality(feedback.score, 1.0, {"feedback": feedback.score})
+    after = heed(feedback)
     earned = reward(after.estimate, record.cost_usd, record.latency_s, policy.reward)
     evidence = revised(record.evidence, earned)
     return Settlement(

@@ -295,3 +295,21 @@ async def test_a_store_that_does_not_tell_what_was_learned_changes_nothing(caplo
     assert was_read is False
     assert one.parts.knowledge.sums(ArmKey("large+0", made.decision.segment)) == known
     assert "the store does not tell what was learned: no such index" in caplog.text
+
+
+async def test_counts_survive_a_stop_in_the_middle_of_their_writing(teacher: Lane, store: MemoryStore) -> None:
+    """The task that writes is cancelled at a stop; what it had taken is written by the last write."""
+
+    async def wait_for_ever(counters: object) -> None:
+        await asyncio.Event().wait()
+
+    await settled(teacher)
+    store.count = wait_for_ever  # type: ignore[method-assign, assignment]
+    writing = asyncio.create_task(teacher.write())
+    await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+
+    assert counted(teacher)["key:a decisions"] == 1.0

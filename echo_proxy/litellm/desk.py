@@ -47,12 +47,12 @@ class Desk:
         """The deployments that may serve this attempt; never empty unless `healthy` is."""
         lane = self.app.lane_for(model_group)
         ticket = ticket_of(kwargs)
-        call = replace(call_from(model_group, messages, kwargs), rooms=_rooms(healthy))
         flight = self._flights.get(ticket)
         if flight is not None:
-            return self._pick_again(ticket, flight, lane, call, healthy)
+            return self._pick_again(ticket, flight, lane, call_from(model_group, messages, kwargs), healthy)
         if lane is None:
             return healthy
+        call = replace(call_from(model_group, messages, kwargs), rooms=_rooms(healthy))
         plan = await self._plan(lane, call, healthy) if ticket else lane.bypass("no_call_id")
         if isinstance(plan, PassThrough):
             self._note_headers(ticket, {"x-echo-policy": lane.policy.name, "x-echo-pass": plan.reason})

@@ -11,19 +11,20 @@ _REFUSED = frozenset({"content_filter", "refusal"})
 """Finish reasons of an answer that the model or its provider withheld, over all endpoints."""
 
 
-def judge(
-    outcome: Outcome, wants_json: bool, feedback: Feedback | None, rules: JudgePolicy, unjudged_weight: float
-) -> Quality:
-    """Quality from explicit feedback, else from validators.
+def judge(outcome: Outcome, wants_json: bool, rules: JudgePolicy, unjudged_weight: float) -> Quality:
+    """Quality from validators, until somebody says more.
 
-    Validators can only show that an answer is bad: when all are content they weigh `unjudged_weight`, a failed one
+    They can only show that an answer is bad: when all are content they weigh `unjudged_weight`, a failed one
     weighs 1.
     """
     signals = validate(outcome, wants_json, rules)
-    if feedback is not None:
-        return Quality(feedback.score, 1.0, {**signals, "feedback": feedback.score})
     estimate = min(signals.values())
     return Quality(estimate, unjudged_weight if estimate == 1.0 else 1.0, signals)
+
+
+def heed(feedback: Feedback) -> Quality:
+    """Quality as a reader says it: it replaces every guess, with full weight."""
+    return Quality(feedback.score, 1.0, {"feedback": feedback.score})
 
 
 def validate(outcome: Outcome, wants_json: bool, rules: JudgePolicy) -> dict[str, float]:

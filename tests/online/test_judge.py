@@ -1,15 +1,16 @@
 import pytest
 
-from echo_proxy.online.judge import is_refusal, judge
+from echo_proxy.online.judge import heed, is_refusal, judge
+from echo_proxy.online.log import revised_record
 from echo_proxy.policy import JudgePolicy
 from echo_proxy.types import Feedback, Outcome, Quality
-from tests.builders import outcome
+from tests.builders import outcome, record
 
 RULES = JudgePolicy()
 
 
 def judged(made: Outcome, wants_json: bool = False, rules: JudgePolicy = RULES) -> Quality:
-    return judge(made, wants_json, None, rules, unjudged_weight=0.05)
+    return judge(made, wants_json, rules, unjudged_weight=0.05)
 
 
 def test_content_validators_prove_little() -> None:
@@ -63,10 +64,11 @@ def test_length_is_counted_in_words_where_no_usage_is_reported() -> None:
 
 def test_feedback_goes_before_validators() -> None:
     """With full weight; the validators' verdicts stay for the reader."""
-    made = judge(outcome(finish_reason="length"), False, Feedback(0.7), RULES, 0.05)
+    made = heed(Feedback(0.7))
+    kept = revised_record(record(explanation={"signals": {"whole": 0.0}}), Feedback(0.7), 0.6, ())
 
     assert (made.estimate, made.weight) == (0.7, 1.0)
-    assert (made.signals["feedback"], made.signals["whole"]) == (0.7, 0.0)
+    assert kept.explanation["signals"] == {"whole": 0.0, "feedback": 0.7}
 
 
 @pytest.mark.parametrize(
