@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,33 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+class Script:
+    """A Python program of its own, whose output goes to a file: a pipe would hang whoever reads it when it hangs."""
+
+    def __init__(self, code: str, argument: str, output: Path) -> None:
+        self._output = output
+        with open(output, "wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, argument], stdin=subprocess.PIPE, stdout=file, env=environment()
+            )
+
+    def lines(self) -> list[str]:
+        """The whole lines that it has printed so far."""
+        return self._output.read_text().split("\n")[:-1]
+
+    def until_lines(self, n: int) -> None:
+        """Wait until it has printed n lines; fails when it ends before."""
+        until(lambda: len(self.lines()) >= n or self.process.poll() is not None, f"the script prints {n} lines")
+        assert len(self.lines()) >= n, f"the script must print {n} lines, it ended with {self.process.returncode}"
+
+    def kill(self) -> None:
+        """As kill -9, until it is gone."""
+        self.process.kill()
+        self.process.wait(_DEADLINE_S)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
 
 class Server:

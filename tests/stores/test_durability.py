@@ -1,8 +1,6 @@
 """What was acknowledged is kept, whatever is killed."""
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from echo_proxy.stores.embedded import EmbeddedRedis
 from echo_proxy.stores.redis import RedisStore
 from tests.contracts import NOW, SMALL, config_of, example, ids, query, reembed, settlement, vector
 from tests.fakes import FrozenClock
-from tests.stores.servers import NewServer, environment, eventually
+from tests.stores.servers import NewServer, Script, eventually
 from tests.stores.test_embedded import server_process
 
 CLOCK = FrozenClock(NOW)
@@ -54,12 +52,10 @@ async def missing(store: Store, last: int) -> list[int]:
 async def test_kill_9_of_a_writer_loses_nothing(kind: str, tmp_path: Path) -> None:
     """Killed in the middle of writing, its acknowledged writes are there, and no settlement is half applied."""
     url = f"{kind}://{tmp_path}/state"
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, env=environment())
-    assert writer.stdout is not None
-    for _ in range(N_BEFORE_KILL):
-        writer.stdout.readline()
+    writer = Script(WRITER, url, tmp_path / "acknowledged")
+    writer.until_lines(N_BEFORE_KILL)
     writer.kill()
-    last = int((writer.communicate()[0].split() or [b"%d" % (N_BEFORE_KILL - 1)])[-1])
+    last = int(writer.lines()[-1])
     store = await opened(url)
     lost = await missing(store, last)
     (sums,) = (await store.sums()).values()
@@ -171,12 +167,9 @@ async def test_a_killed_reembedding_loses_nothing(kind: str, tmp_path: Path) -> 
     for i in range(300):
         await store.add(example(f"e{i}", i / 1000))
     await store.close()
-    command = [sys.executable, "-c", REEMBEDDER, url]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment())
-    for _ in range(10):
-        child.stdout.readline()  # type: ignore[union-attr]
+    child = Script(REEMBEDDER, url, tmp_path / "progress")
+    child.until_lines(10)
     child.kill()
-    child.communicate()
     after = make_store(url, config_of("p", **SMALL), CLOCK, timeout_s=5.0)
     with pytest.raises(SchemaMismatch, match="in part exchanged"):
         await after.open()

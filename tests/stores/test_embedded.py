@@ -1,9 +1,6 @@
 """The embedded Redis serves all workers of a folder, survives them, and ends with the last."""
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +9,7 @@ import pytest
 import redis
 
 from echo_proxy.stores.embedded import EmbeddedRedis
-from tests.stores.servers import environment, until
+from tests.stores.servers import Script, until
 
 WORKER = """
 import sys
@@ -58,8 +55,21 @@ def keeper_process(folder: Path) -> psutil.Process:
 
 
 def client_of(url: str) -> redis.Redis:
-    """A plain client."""
-    return redis.Redis.from_url(url, protocol=2)
+    """A plain client of a Redis that has read its data."""
+    client = redis.Redis.from_url(url, protocol=2)
+    until(lambda: not is_loading(client), "Redis has read its data")
+    return client
+
+
+def is_loading(client: redis.Redis) -> bool:
+    """Whether it still reads its data; False when it is away."""
+    try:
+        client.ping()
+    except redis.BusyLoadingError:
+        return True
+    except redis.RedisError:
+        return False
+    return False
 
 
 def answers(url: str) -> bool:
@@ -127,22 +137,15 @@ def test_it_comes_back_when_killed(folder: Path, victim: str) -> None:
 
 def test_no_orphan_after_kill_9_of_its_workers(folder: Path) -> None:
     """A worker that dies leaves Redis to the others; with the last one Redis ends too."""
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment(),
-        )
-        for _ in range(2)
-    ]
-    urls = [worker.stdout.readline().decode().strip() for worker in workers]  # type: ignore[union-attr]
+    workers = [Script(WORKER, str(folder), folder / f"url{i}") for i in range(2)]
+    for worker in workers:
+        worker.until_lines(1)
+    urls = [worker.lines()[0] for worker in workers]
     pid = server_process(folder).pid
     seen = []
     for worker in workers:
         seen.append(psutil.pid_exists(pid))
-        worker.send_signal(signal.SIGKILL)
-        worker.communicate()
+        worker.kill()
     until(lambda: not processes(folder), "Redis and its keeper are gone")
 
     assert urls[0] == urls[1]
