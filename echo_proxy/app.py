@@ -5,12 +5,15 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
+from echo_proxy.beside import Models
 from echo_proxy.clock import SystemClock
 from echo_proxy.embedders.cached import CachedEmbedder
 from echo_proxy.embedders.hosted import HostedEmbedder
 from echo_proxy.embedders.local import LocalEmbedder
 from echo_proxy.errors import PolicyError, StoreError, StoreUnavailable
 from echo_proxy.lane import Lane
+from echo_proxy.online.best_effort import read_values
+from echo_proxy.online.fit_utility import warm_up
 from echo_proxy.online.knowledge import Knowledge
 from echo_proxy.online.utility import BetaUtility
 from echo_proxy.pipeline import Parts
@@ -57,15 +60,23 @@ class App:
         for lane in self.lanes.values():
             check(lane.policy)
 
+    def ask_by(self, models: Models) -> None:
+        """Judge and shadow calls are made by these; before `start`."""
+        for lane in self.lanes.values():
+            lane.ask_by(models)
+
     async def start(self) -> None:
         """Load the embedder, open the stores, begin the upkeep. Raises SchemaMismatch; a store that is away is
         tried again in the background while calls pass through."""
         if isinstance(self.embedder, CachedEmbedder):
             await self.embedder.embed(["warm up"])
+        if any(lane.policy.selection.learned for lane in self.lanes.values()):
+            await asyncio.to_thread(warm_up)
         for lane in self.lanes.values():
             self._warn_of_short_deadline(lane.policy)
             await self._open(lane)
         self._tasks = [asyncio.create_task(self._keep_fresh(lane)) for lane in self.lanes.values()]
+        self._tasks += [asyncio.create_task(lane.beside.run()) for lane in self.lanes.values() if lane.beside]
         self._tasks.append(asyncio.create_task(self._watch_policies()))
         for task in self._tasks:
             task.add_done_callback(self._report_death)
@@ -105,6 +116,7 @@ class App:
             return
         lane.is_open = True
         await lane.read()
+        await lane.fit()
 
     async def _open_again(self, lane: Lane) -> None:
         """Once the proxy is up, a store that does not fit is a complaint, not an end."""
@@ -128,6 +140,7 @@ class App:
             is_written = lane.is_open and await lane.write()
             if is_written and lane.parts.clock.monotonic() >= due:
                 await lane.read()
+                await lane.fit()
                 due = lane.parts.clock.monotonic() + refresh_s
             if not is_written:
                 await asyncio.sleep(refresh_s)
@@ -147,12 +160,14 @@ class App:
             self._refuse_new_lanes(policies)
             for policy in policies:
                 self._check(policy)
+            values = {policy.name: read_values(policy) for policy in policies}
         except PolicyError as error:
             self.policy_error = str(error)
             log.error("policies not reloaded, the old ones stay: %s", error)
             return
         for policy in policies:
             self.lanes[policy.name].adopt(policy, make_utility(policy))
+            self.lanes[policy.name].parts.knowledge.values = values[policy.name]
         self._groups = _by_group(list(self.lanes.values()))
         self.policy_error = None
         log.info("policies reloaded: %s", ", ".join(self.lanes))
@@ -192,11 +207,17 @@ def _parts(policy: Policy, embedder: Embedder, url: str, settings: Settings, clo
         policy=policy,
         embedder=embedder,
         store=open_store(policy, embedder, url, settings, clock),
-        knowledge=Knowledge(),
+        knowledge=_knowledge(policy),
         utility=make_utility(policy),
         clock=clock,
         new_seed=lambda: secrets.randbits(63),
     )
+
+
+def _knowledge(policy: Policy) -> Knowledge:
+    knowledge = Knowledge(policy)
+    knowledge.values = read_values(policy)
+    return knowledge
 
 
 def open_store(policy: Policy, embedder: Embedder, url: str, settings: Settings, clock: Clock) -> Store:
@@ -214,6 +235,7 @@ def store_config(policy: Policy, embedder: Embedder) -> StoreConfig:
         half_life_s=policy.bandit.half_life_s,
         decision_ttl_s=policy.log.ttl_s,
         log_length=policy.log.length,
+        memory_length=2 * policy.bandit.memory,
     )
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from echo_proxy.litellm.config import LiteLLMConfig, check_policy, read_litellm_config
+from echo_proxy.online.best_effort import read_values
 from echo_proxy.policy import Policy
 from echo_proxy.policy_files import load_policies
 from echo_proxy.types import Arm
@@ -18,6 +19,7 @@ def check(places: Sequence[Path], config_path: Path | None, console: Console | N
     policies = load_policies(places)
     config = read_litellm_config(config_path) if config_path else None
     for policy in policies:
+        read_values(policy)
         if config is not None:
             check_policy(policy, config)
         _show(policy, config, console)

@@ -1,4 +1,4 @@
-"""What can be done from a shell? `echo-proxy serve | demo | check | doctor | reembed | schema`."""
+"""What can be done from a shell? `echo-proxy serve | demo | check | evaluate | simulate | doctor | ...`."""
 
 import argparse
 import asyncio
@@ -39,7 +39,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"echo-proxy {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (_add_serve, _add_demo, _add_check, _add_doctor, _add_reembed, _add_schema):
+    for add in (
+        _add_serve,
+        _add_demo,
+        _add_check,
+        _add_evaluate,
+        _add_simulate,
+        _add_doctor,
+        _add_reembed,
+        _add_schema,
+    ):
         add(commands)
     return parser
 
@@ -137,6 +146,136 @@ def _check(options: argparse.Namespace) -> int:
     from echo_proxy.check import check
 
     return check(_policies(options), options.config)
+
+
+# ------------------------------------------------------------------ evaluate
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="would a new policy do better? Judged by the log, before it is switched on",
+        formatter_class=_RAW,
+        description="Goes through the decisions that the running proxy has logged, asks what the new policy would\n"
+        "have drawn in each, and weighs the outcomes accordingly. Says switch, keep, not proven, or that the\n"
+        "log cannot answer. Nothing is called, nothing in the store is changed.",
+        epilog="examples:\n  echo-proxy evaluate --policy new.yaml\n"
+        "  echo-proxy evaluate --policy new.yaml --against policies/default.yaml --since 24h\n"
+        "  echo-proxy evaluate --policy new.yaml --since 2026-01-31 --plot out.png --json > result.json\n\n"
+        "exit status: 0 switch or keep, 1 refused with a reason, 2 wrong usage, 3 not proven yet, 4 the log cannot "
+        "answer",
+    )
+    parser.add_argument("--policy", type=Path, required=True, metavar="FILE", help="the new policy")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="the running policy, whose log is read and which is retraced likewise (default: the log of the policy "
+        "that has the new one's name, as it was drawn)",
+    )
+    parser.add_argument("--since", help="judge decisions since then: 30m, 24h, 7d or an ISO date; earlier ones teach")
+    parser.add_argument("--limit", type=int, metavar="N", help="judge the newest N decisions; earlier ones teach")
+    parser.add_argument(
+        "--quality",
+        choices=("judged", "all"),
+        default="judged",
+        help="judged: answers that feedback, a judge or a failed validator has judged stand for the others of their "
+        "arm; all: an answer that nobody judged counts as good as validators found it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--estimator",
+        choices=("dr", "snips", "ips"),
+        default="dr",
+        help="doubly robust, self-normalised or plain inverse propensity scoring (default: %(default)s)",
+    )
+    parser.add_argument("--clip", type=float, metavar="W", help="limit of the weights; the bias is told")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw it (needs the extra `plots`)")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout instead of tables")
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from echo_proxy.evaluate import EvaluateCommand, evaluate
+    from echo_proxy.offline.evaluation import EvaluateOptions
+
+    return asyncio.run(
+        evaluate(
+            EvaluateCommand(
+                policy=options.policy,
+                against=options.against,
+                since=options.since,
+                limit=options.limit,
+                options=EvaluateOptions(options.estimator, options.quality, options.clip, options.seed),
+                plot=options.plot,
+                is_json=options.json,
+            )
+        )
+    )
+
+
+# ------------------------------------------------------------------ simulate
+
+
+def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "simulate",
+        help="what would policies do under load? Played through with measured service times; trains best_effort",
+        formatter_class=_RAW,
+        description="Plays arrivals (a trace, or Poisson) against deployments of which the speed was measured: every\n"
+        "arm by itself, chance, and the policies by their real code. Nothing is called. No trace carries text, so\n"
+        "which request comes when is drawn: figures compare policies, they do not foretell your traffic.",
+        epilog="examples:\n  echo-proxy simulate --arms deploy/examples/arms.yaml --rate 4 --deadline 20\n"
+        "  echo-proxy simulate --arms arms.yaml --trace AzureLLMInferenceTrace_conv.csv --speedup 1.5 "
+        "--policy policies/\n"
+        "  echo-proxy simulate --arms arms.yaml --trace trace.csv --to 0.5 --deadline 20 --train best_effort.json",
+    )
+    parser.add_argument("--arms", type=Path, required=True, help="YAML: speed, slots, price and quality of every arm")
+    parser.add_argument("--policy", type=Path, action="append", metavar="PATH", help="policy file or folder to try")
+    parser.add_argument("--trace", type=Path, help="CSV of TIMESTAMP,ContextTokens,GeneratedTokens (default: Poisson)")
+    parser.add_argument("--rate", type=float, default=1.0, help="Poisson arrivals per second (default: %(default)s)")
+    parser.add_argument("--prompt-tokens", type=float, default=1000, help="of Poisson arrivals (default: %(default)s)")
+    parser.add_argument("--completion-tokens", type=float, default=200, help="their mean (default: %(default)s)")
+    parser.add_argument("--requests", type=int, help="how many (default: all of the trace, or 10,000)")
+    parser.add_argument("--from", dest="start", type=float, default=0.0, help="share of the trace to begin at")
+    parser.add_argument("--to", dest="end", type=float, default=1.0, help="share of the trace to end at")
+    parser.add_argument("--speedup", type=float, default=1.0, help="arrivals so many times as fast (default: 1)")
+    parser.add_argument("--deadline", type=float, help="seconds to the whole answer (default: the first policy's)")
+    parser.add_argument(
+        "--slack", type=float, default=0.0, help="a late answer's worth falls to 0 over so many seconds"
+    )
+    parser.add_argument("--feedback", type=float, default=1.0, help="share of answers that are judged (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn (default: %(default)s)")
+    parser.add_argument("--train", type=Path, metavar="FILE", help="learn `bandit: {kind: best_effort, file: FILE}`")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--plot", type=Path, help="also plot the latencies into this file (.png, .svg, .pdf)")
+    parser.set_defaults(command=_simulate)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from echo_proxy.offline.simulate import SimulateOptions, run
+
+    return run(
+        SimulateOptions(
+            arms=options.arms,
+            policies=tuple(options.policy or ()),
+            trace=options.trace,
+            rate=options.rate,
+            prompt_tokens=options.prompt_tokens,
+            completion_tokens=options.completion_tokens,
+            n=options.requests,
+            start=options.start,
+            end=options.end,
+            speedup=options.speedup,
+            deadline_s=options.deadline,
+            slack_s=options.slack,
+            feedback=options.feedback,
+            seed=options.seed,
+            train=options.train,
+            json_path=options.json,
+            plot_path=options.plot,
+        )
+    )
 
 
 # ------------------------------------------------------------------ doctor, reembed, schema

@@ -3,10 +3,12 @@
 EchoProxyError
 ├── PolicyError            a policy file is wrong: file, line, field, what was expected
 ├── SettingsError          a process setting (ECHO_*) is wrong
+├── InputError             a file that was given to a command is wrong
 ├── StoreError
 │   ├── StoreUnavailable   the store does not answer; the request goes on without examples
 │   └── SchemaMismatch     the index was made with another embedding model or size
 ├── EmbedderError          a text could not be embedded
+├── AskError               a model that Echo asked by itself, beside the path, gave no answer
 └── LocalModelError        a local model could not be started or asked
 """
 
@@ -23,6 +25,10 @@ class SettingsError(EchoProxyError):
     """A process setting is wrong; the message names the variable."""
 
 
+class InputError(EchoProxyError):
+    """A file that was given to a command is wrong; the message names it, what was expected and what came."""
+
+
 class StoreError(EchoProxyError):
     """The store could not do what was asked."""
 
@@ -37,6 +43,10 @@ class SchemaMismatch(StoreError):
 
 class EmbedderError(EchoProxyError):
     """A text could not be embedded."""
+
+
+class AskError(EchoProxyError):
+    """A model that Echo asked by itself, beside the path, gave no answer."""
 
 
 class LocalModelError(EchoProxyError):

@@ -2,20 +2,33 @@
 
 import asyncio
 import logging
+import os
+import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from echo_proxy.beside import Beside, Models
 from echo_proxy.errors import StoreError, StoreUnavailable
+from echo_proxy.online.fit import fit_outcomes
+from echo_proxy.online.fit_utility import fit_utility
 from echo_proxy.online.measure import Answer
 from echo_proxy.online.receive import receive
+from echo_proxy.online.sample import Heard
 from echo_proxy.outbox import Outbox
-from echo_proxy.pipeline import Parts, plan, reroute, revise, settle
+from echo_proxy.pipeline import Parts, amend, plan, reroute, revise, settle
 from echo_proxy.policy import Policy
 from echo_proxy.protocols import UtilityModel
 from echo_proxy.telemetry.counts import EVERYONE, Counts
-from echo_proxy.types import Attempt, Call, DecisionRecord, Feedback, PassThrough, Plan
+from echo_proxy.types import Attempt, Call, DecisionRecord, Feedback, PassThrough, Plan, Settlement
 
 log = logging.getLogger("echo_proxy")
+
+_LESSONS = 500
+"""Lessons read at once."""
+_REFIT_SHARE = 0.02
+"""A fit of 5,000 lessons takes about a second of one core: only once so large a share of them is new."""
+_LOADS_TTL_S = 10.0
+"""A worker that has not told its loads for so long is taken for dead."""
 
 _FEEDBACK_TRIES = 8
 """Concurrent feedback on one decision is rare; more conflicts than this would be a bug."""
@@ -30,6 +43,11 @@ class Lane:
         self.outbox = Outbox(parts.store, self.counts, max_pending)
         self.is_open = False
         """The store has been opened."""
+        self.beside: Beside | None = None
+        """Judge and shadow calls; None where nobody can be asked."""
+        self._worker = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._cursor = ""
+        self._n_fitted = 0
 
     @property
     def policy(self) -> Policy:
@@ -39,6 +57,7 @@ class Lane:
     def adopt(self, policy: Policy, utility: UtilityModel) -> None:
         """Go on by a new version of the policy."""
         self.parts = replace(self.parts, policy=policy, utility=utility)
+        self.parts.knowledge.adopt(policy)
 
     # ------------------------------------------------------------------ before the call
 
@@ -54,11 +73,26 @@ class Lane:
             return self.bypass("no_arm_available", request.scope)
         for reason in made.bypasses:
             self.bypass(reason, request.scope)
+        self._start(made)
         return made
+
+    def _start(self, made: Plan) -> None:
+        """From now on the deployment is busier; in shadow mode somebody else chooses it."""
+        if not made.is_shadow:
+            deployment, now = made.decision.arm.deployment, self.parts.clock.now()
+            self.parts.knowledge.board.start(made.request.decision_id, deployment, now)
 
     def reroute(self, before: Plan, available: Collection[str]) -> Plan | None:
         """The plan after a failed attempt; None when no arm is left."""
-        return reroute(before, available, self.parts)
+        made = reroute(before, available, self.parts)
+        if made is not None:
+            self._start(made)
+        return made
+
+    def give_up(self, made: Plan) -> None:
+        """Its outcome will never be known."""
+        self.counts.add(made.request.scope, "unsettled")
+        self.parts.knowledge.board.end(made.request.decision_id, None)
 
     def bypass(self, reason: str, scope: str = EVERYONE) -> PassThrough:
         """Count a step or a call that went on without us."""
@@ -70,9 +104,20 @@ class Lane:
     def settle(self, made: Plan, answer: Answer, attempts: Sequence[Attempt]) -> None:
         """Learn from an answer; the store hears of it in the background."""
         settled = settle(made, answer, attempts, self.policy)
-        self.parts.knowledge.absorb(settled.settlement.increments)
-        self._count(settled.settlement.record, settled.refusal)
+        record = settled.settlement.record
+        self._learn(settled.settlement)
+        self.parts.knowledge.board.end(record.id, record.latency_s if record.is_acted else None)
+        self._count(record, settled.refusal)
         self.outbox.put(settled, self.policy)
+        if self.beside is not None:
+            self.beside.put(settled.judge_call)
+            self.beside.put(settled.shadow_call)
+
+    def _learn(self, settlement: Settlement) -> None:
+        """At once, without waiting for the store."""
+        self.parts.knowledge.absorb(settlement.increments)
+        if settlement.lesson is not None:
+            self.parts.knowledge.study([settlement.lesson])
 
     def _count(self, record: DecisionRecord, refusal: str | None) -> None:
         scope = record.scope
@@ -98,9 +143,23 @@ class Lane:
             settlement = revise(record, feedback, self.policy)
             if await self.parts.store.settle(settlement):
                 await self._after_feedback(record, settlement.record, feedback)
-                self.parts.knowledge.absorb(settlement.increments)
+                self._learn(settlement)
                 return settlement.record
         raise StoreUnavailable(f"feedback on {decision_id} met {_FEEDBACK_TRIES} concurrent changes; try again")
+
+    async def take_heard(self, heard: Heard) -> bool:
+        """Learn what a judge or a second arm said; False when the decision is unknown. Raises StoreError."""
+        for _ in range(_FEEDBACK_TRIES):
+            record = await self.parts.store.decision(heard.decision_id)
+            if record is None:
+                return False
+            if heard.signals.keys() <= record.signals.keys():  # brought before
+                return True
+            settlement = amend(record, heard, self.policy)
+            if await self.parts.store.settle(settlement):
+                self._learn(settlement)
+                return True
+        raise StoreUnavailable(f"what was heard of {heard.decision_id} met {_FEEDBACK_TRIES} concurrent changes")
 
     async def _after_feedback(self, before: DecisionRecord, record: DecisionRecord, feedback: Feedback) -> None:
         earlier = before.feedback
@@ -112,6 +171,10 @@ class Lane:
             self.counts.add(record.scope, "forgotten", await self.parts.store.remove([record.admitted_id]))
 
     # ------------------------------------------------------------------ beside the path
+
+    def ask_by(self, models: Models) -> None:
+        """From now on judge and shadow calls can be made."""
+        self.beside = Beside(models, self.take_heard, self.counts, self.parts.clock)
 
     async def write(self) -> bool:
         """Bring outcomes and counts to the store; False when it is away."""
@@ -140,6 +203,9 @@ class Lane:
         """Take over what all workers have learned; False when the store is away."""
         try:
             sums = await self.parts.store.sums()
+            await self._read_lessons()
+            await self._share_loads()
+            await self._share_budgets()
         except StoreUnavailable:
             return False
         except StoreError as error:
@@ -147,3 +213,34 @@ class Lane:
             return False
         self.parts.knowledge.replace(sums, self.outbox.unwritten())
         return True
+
+    async def _read_lessons(self) -> None:
+        """What all workers have learned since the last time."""
+        while True:
+            page = await self.parts.store.lessons(self._cursor, _LESSONS)
+            self._cursor = page.cursor
+            self.parts.knowledge.study(page.lessons)
+            if not page.lessons:
+                return
+
+    async def _share_loads(self) -> None:
+        board, now = self.parts.knowledge.board, self.parts.clock.now()
+        await self.parts.store.report_loads(self._worker, board.own(now), _LOADS_TTL_S)
+        told = await self.parts.store.loads()
+        board.hear([loads for worker, loads in told.items() if worker != self._worker])
+
+    async def _share_budgets(self) -> None:
+        """What all workers have spent beside the path today."""
+        if self.beside is not None and (self.policy.judge.sampled or self.policy.shadow):
+            self.beside.hear(await self.parts.store.counters(EVERYONE))
+
+    async def fit(self) -> None:
+        """Fit the models to the lessons, in a thread, when there is enough that is new to them."""
+        knowledge, policy = self.parts.knowledge, self.policy
+        n_new = knowledge.memory.n_changes - self._n_fitted
+        if n_new < max(1.0, _REFIT_SHARE * len(knowledge.memory)):
+            return
+        self._n_fitted = knowledge.memory.n_changes
+        lessons = knowledge.begin_fit()
+        knowledge.end_fit(await asyncio.to_thread(fit_outcomes, policy, lessons))
+        knowledge.learned = await asyncio.to_thread(fit_utility, policy, lessons, knowledge.learned)

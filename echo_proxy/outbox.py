@@ -83,6 +83,9 @@ class Outbox:
             kept = await self._keep(settled.example, policy)
             settlement = replace(settlement, record=replace(settlement.record, admitted_id=kept))
         await self._store.settle(settlement)
+        if settled.turn is not None:
+            turn = settled.turn
+            await self._store.remember_turn(turn.conversation, turn.deployment, turn.ttl_s)
 
     async def _keep(self, example: Example, policy: Policy) -> str:
         """Id of the stored example that holds the answer from now on."""

@@ -9,16 +9,22 @@ from dataclasses import dataclass, replace
 from echo_proxy.errors import StoreUnavailable
 from echo_proxy.online.admit import example_from, reason_to_refuse
 from echo_proxy.online.assemble import assemble
+from echo_proxy.online.combine import FEEDBACK, combine
+from echo_proxy.online.deadline import time_left, timeliness
 from echo_proxy.online.embed import embed
-from echo_proxy.online.judge import heed, judge
+from echo_proxy.online.judge import appraise
 from echo_proxy.online.knowledge import Knowledge
 from echo_proxy.online.learn import evidence_from, example_increments, increments_between, revised
+from echo_proxy.online.lesson import amendment_of, lesson_of
 from echo_proxy.online.log import record_of, revised_record
 from echo_proxy.online.measure import Answer, measure
+from echo_proxy.online.receive import n_user_turns
 from echo_proxy.online.retrieve import retrieve
 from echo_proxy.online.reward import reward
 from echo_proxy.online.route import route
+from echo_proxy.online.sample import Heard, JudgeCall, ShadowCall, judge_call, shadow_call
 from echo_proxy.online.select import select
+from echo_proxy.online.situation import conditions_of, situation_of
 from echo_proxy.policy import Policy
 from echo_proxy.protocols import Clock, Embedder, Store, UtilityModel
 from echo_proxy.types import (
@@ -36,6 +42,7 @@ from echo_proxy.types import (
     Request,
     Selection,
     Settlement,
+    Turn,
 )
 
 
@@ -61,6 +68,11 @@ class Settled:
     """To be kept, when the answer is admitted."""
     refusal: str | None
     """Why it is not."""
+    turn: Turn | None = None
+    """To be remembered, when the conversation shall stay where it is."""
+    judge_call: JudgeCall | None = None
+    """To be asked beside the path, when the answer is sampled; so is the next."""
+    shadow_call: ShadowCall | None = None
 
 
 async def plan(request: Request, available: Collection[str], parts: Parts) -> Plan | None:
@@ -70,10 +82,13 @@ async def plan(request: Request, available: Collection[str], parts: Parts) -> Pl
     """
     policy, started = parts.policy, parts.clock.monotonic()
     vector = await embed(request, parts.embedder)
-    found = await _candidates(request, vector, parts)
+    found = await _found(request, vector, parts)
     most = max(arm.n_examples for arm in policy.arms)
-    selection = select(request, found.candidates, most, policy.selection, parts.utility)
-    decision = route(request, selection, available, policy, parts.knowledge, parts.new_seed())
+    seed = parts.new_seed()
+    selection = select(request, found.candidates, most, policy.selection, parts.utility, parts.knowledge.learned, seed)
+    conditions = conditions_of(request, found.last_deployment, policy, parts.knowledge)
+    situation = situation_of(request, vector, selection, conditions, policy)
+    decision = route(request, selection, situation, available, policy, parts.knowledge, seed)
     if decision is None:
         return None
     prompt = _prompt(selection, decision, policy)
@@ -85,7 +100,11 @@ async def plan(request: Request, available: Collection[str], parts: Parts) -> Pl
 
 def reroute(before: Plan, available: Collection[str], parts: Parts) -> Plan | None:
     """The plan with another draw among what is available now: after a failed attempt."""
-    decision = route(before.request, before.selection, available, parts.policy, parts.knowledge, parts.new_seed())
+    situation = before.decision.situation
+    assert situation is not None  # made by plan()
+    decision = route(
+        before.request, before.selection, situation, available, parts.policy, parts.knowledge, parts.new_seed()
+    )
     if decision is None:
         return None
     return replace(before, decision=decision, prompt=_prompt(before.selection, decision, parts.policy))
@@ -95,10 +114,11 @@ def settle(plan: Plan, answer: Answer, attempts: Sequence[Attempt], policy: Poli
     """Everything that follows from the answer."""
     outcome = measure(answer, tuple(attempts))
     plan = _as_answered(plan, outcome)
-    quality = judge(outcome, plan.request.wants_json, policy.judge, policy.reward.unjudged_weight)
+    quality = appraise(plan, outcome, policy)
     earned = reward(quality.estimate, outcome.cost_usd, outcome.latency_s, policy.reward)
     evidence = evidence_from(outcome.attempts, quality, earned)
-    record = record_of(plan, outcome, quality, earned, evidence, policy.log)
+    timely = timeliness(outcome.latency_s, time_left(plan.request.deadline_s, policy.deadline), policy.deadline)
+    record = record_of(plan, outcome, quality, timely * earned, evidence, policy.log)
     refusal = reason_to_refuse(plan, outcome, quality, policy)
     example = None if refusal else example_from(plan, outcome, quality, policy)
     return Settled(
@@ -106,10 +126,21 @@ def settle(plan: Plan, answer: Answer, attempts: Sequence[Attempt], policy: Poli
             replace(record, admitted_id=example.id if example else ""),
             increments_between((), evidence),
             example_increments(record.example_ids, None, quality),
+            lesson_of(record, plan, outcome),
         ),
         example,
         refusal,
+        _turn(plan, outcome, policy),
+        judge_call(plan, outcome, quality, policy),
+        shadow_call(plan, outcome, policy),
     )
+
+
+def _turn(plan: Plan, outcome: Outcome, policy: Policy) -> Turn | None:
+    served = next((one for one in reversed(outcome.attempts) if one.error is None), None)
+    if policy.stickiness is None or served is None or outcome.error is not None:
+        return None
+    return Turn(plan.request.conversation, served.deployment, policy.stickiness.ttl_s)
 
 
 def _as_answered(plan: Plan, outcome: Outcome) -> Plan:
@@ -120,28 +151,47 @@ def _as_answered(plan: Plan, outcome: Outcome) -> Plan:
 
 def revise(record: DecisionRecord, feedback: Feedback, policy: Policy) -> Settlement:
     """The settlement that replaces what was believed of an answer by what its reader says."""
+    heard = Heard(record.id, {FEEDBACK: feedback.score}, comment=feedback.comment)
+    return amend(record, heard, policy)
+
+
+def amend(record: DecisionRecord, heard: Heard, policy: Policy) -> Settlement:
+    """The settlement that follows when more becomes known of an answer; what came first does not matter."""
     before = Quality(record.quality, record.quality_weight, {})
-    after = heed(feedback)
+    after = combine({**record.signals, **heard.signals}, policy.judge, policy.reward.unjudged_weight)
     earned = reward(after.estimate, record.cost_usd, record.latency_s, policy.reward)
-    evidence = revised(record.evidence, earned)
+    known = revised(record.evidence, after.weight, earned)
+    timely = timeliness(record.latency_s, record.deadline_s, policy.deadline)
+    amended = revised_record(record, after, timely * earned, (*known, *heard.evidence), heard.comment)
     return Settlement(
-        revised_record(record, feedback, earned, evidence),
-        increments_between(record.evidence, evidence),
+        amended,
+        (*increments_between(record.evidence, known), *increments_between((), heard.evidence)),
         example_increments(record.example_ids, before, after),
+        amendment_of(amended),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     candidates: tuple[Candidate, ...]
+    last_deployment: str
     bypasses: tuple[str, ...]
 
 
-async def _candidates(request: Request, vector: Embedding, parts: Parts) -> _Found:
+async def _found(request: Request, vector: Embedding, parts: Parts) -> _Found:
     try:
-        return _Found(await retrieve(request, vector, parts.policy.retrieval, parts.store), ())
+        candidates = await retrieve(request, vector, parts.policy.retrieval, parts.store)
+        last = await _last_deployment(request, parts)
     except StoreUnavailable:
-        return _Found((), ("store_unavailable",))
+        return _Found((), "", ("store_unavailable",))
+    return _Found(candidates, last, ())
+
+
+async def _last_deployment(request: Request, parts: Parts) -> str:
+    """Only conversations that go on have one."""
+    if parts.policy.stickiness is None or n_user_turns(request.dialogue) < 2:
+        return ""
+    return await parts.store.last_turn(request.conversation)
 
 
 def _prompt(selection: Selection, decision: Decision, policy: Policy) -> Prompt:

@@ -3,9 +3,12 @@
 One long file on purpose: it is the reference of a policy file, in the order of its keys.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import regex
+from jsonschema import Draft202012Validator, SchemaError
+from jsonschema.validators import validator_for
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from echo_proxy.types import Arm
 
@@ -75,8 +78,70 @@ class Segments(Strict):
         return self
 
 
+class EstimateBase(Strict):
+    """What all estimates share."""
+
+    discount: float = Field(default=1.0, gt=0.9, le=1)
+    """Factor on all older evidence with every answer that is learned, among the newest `memory` lessons; ParetoBandit
+    (arXiv 2604.00136) has 0.996. 1 = evidence fades by half_life_s alone."""
+
+
+class SegmentEstimate(EstimateBase):
+    """Averages per arm and segment, kept for as long as they fade."""
+
+    kind: Literal["segments"] = "segments"
+
+
+class LinearEstimate(EstimateBase):
+    """Bayesian linear regression of the reward on the context, from the newest lessons."""
+
+    kind: Literal["linear"]
+    sharing: Literal["shared", "disjoint"] = "shared"
+    """shared: what one arm teaches moves the others' prior too; disjoint: every arm for itself."""
+    precision: float = Field(default=1.0, gt=0)
+    """Ridge: factor on the measured precision of the prior of an arm's own coefficients; more = arms are more alike."""
+    shared_precision: float = Field(default=1.0, gt=0)
+    """The same for what arms have in common."""
+    noise: float = Field(default=0.16, gt=0, le=1)
+    """Variance of a reward around its mean; 0.25 is a fair coin's, 0.16 that of answers of which 4 in 5 are right."""
+
+
+class RegressionEstimate(EstimateBase):
+    """Logistic regression on all that is known of single requests, their vectors and words too, with soft nearest
+    neighbours once there are some hundred lessons: finer than linear, and slower to learn from one arm's answers."""
+
+    kind: Literal["regression"]
+
+
+EstimatePolicy = Annotated[SegmentEstimate | LinearEstimate | RegressionEstimate, Field(discriminator="kind")]
+
+
+class Drift(Strict):
+    """When a sudden change of an arm is believed, beside the slow fading of all evidence: a CUSUM test on how far its
+    answers lie from what was expected of them. Constants measured on the dev half of ZeroEval: a failing arm is noticed
+    after some 10 of its answers, without a change there is no alarm in 2,000."""
+
+    threshold: float = Field(default=6.0, gt=0)
+    """Summed surprises, in rewards, from which on the arm counts as changed."""
+    slack: float = Field(default=0.2, ge=0, le=1)
+    """So much of every surprise is let pass."""
+    memory: float = Field(default=12.0, gt=0)
+    """Answers over which the surprises of a changed arm are averaged."""
+    strength: float = Field(default=2.0, ge=0)
+    """How many answers the belief that nothing changed is worth."""
+    half_life_s: Seconds = 1800.0
+    """Surprises count half after so many seconds, so that an arm which was left is tried again."""
+
+
 class BanditBase(Strict):
     """What all bandits share."""
+
+    estimate: EstimatePolicy = SegmentEstimate()
+    """How the reward of an arm is expected: from averages, by regression on the context, or from similar requests."""
+    memory: int = Field(default=5000, ge=100, le=100_000)
+    """Newest lessons that regression and similar requests look at."""
+    drift: Drift | None = Drift()
+    """null = no special treatment of sudden changes."""
 
     floor: float = Field(default=0.01, gt=0, le=0.2)
     """Least probability of every arm that can be drawn: without it the logs could not evaluate another policy."""
@@ -93,6 +158,8 @@ class EpsilonGreedyPolicy(BanditBase):
     kind: Literal["epsilon_greedy"]
     epsilon: Share = 0.05
     """Share of requests that explore."""
+    decay: float | None = Field(default=None, gt=0)
+    """After so many answers epsilon has halved: epsilon / (1 + answers / decay); null = it stays."""
 
 
 class Ucb1Policy(BanditBase):
@@ -101,6 +168,58 @@ class Ucb1Policy(BanditBase):
     kind: Literal["ucb1"]
     width: float = Field(default=0.3, ge=0, le=10)
     """Exploration width; 1 is UCB1 as published, for rewards that fill [0, 1]."""
+
+
+class DiscountedUcbPolicy(BanditBase):
+    """UCB1 on faded evidence: an arm that was not tried for long is tried again."""
+
+    kind: Literal["discounted_ucb"]
+    width: float = Field(default=0.3, ge=0, le=10)
+    """B in 2 B sqrt(xi ln N / n); 1 is the paper's (arXiv 0805.3415)."""
+    xi: float = Field(default=0.6, gt=0, le=10)
+    """xi in the same."""
+    estimate: EstimatePolicy = SegmentEstimate(discount=0.996)
+    """As above; here the averages fade with every answer unless said otherwise."""
+
+
+class LinUcbPolicy(BanditBase):
+    """The arm whose expected reward could be best for this context: mean + alpha * deviation."""
+
+    kind: Literal["linucb"]
+    alpha: float = Field(default=0.5, ge=0, le=10)
+    """Exploration width; 0 is greedy."""
+    estimate: EstimatePolicy = LinearEstimate(kind="linear")
+    """As above; here by regression on the context unless said otherwise."""
+
+
+class LinearThompsonPolicy(BanditBase):
+    """Every arm as often as it is believed to be the best for this context."""
+
+    kind: Literal["linear_thompson"]
+    width: float = Field(default=0.3, gt=0, le=10)
+    """Factor on the deviations of arms that are known well; 1 is the posterior itself. Measured on the dev halves of
+    ZeroEval and LLMRouter: the regret is least at 0.3."""
+    calm_after: float = Field(default=5.0, ge=0)
+    """The factor begins at 1 and is half way to `width` after so many answers of the arm: so that a new arm is tried in
+    earnest. 0 = `width` from the first."""
+    floor: float = Field(default=0.001, gt=0, le=0.2)
+    """As above; smaller, because the bandit explores by itself. Measured: 0.01 costs some 5 % more regret."""
+    estimate: EstimatePolicy = LinearEstimate(kind="linear")
+    """As above; here by regression on the context unless said otherwise."""
+
+
+class BetaThompsonPolicy(BanditBase):
+    """Every arm as often as its Beta posterior is the best."""
+
+    kind: Literal["beta_thompson"]
+
+
+class SoftmaxPolicy(BanditBase):
+    """Better arms more often, by a temperature."""
+
+    kind: Literal["softmax"]
+    temperature: float = Field(default=0.05, gt=0, le=10)
+    """In reward units: an arm that is worse by so much is drawn 0.37 times as often."""
 
 
 class FixedPolicy(BanditBase):
@@ -124,10 +243,95 @@ class UniformPolicy(BanditBase):
     kind: Literal["uniform"]
 
 
+class BestEffortPolicy(BanditBase):
+    """The learned, load-aware policy of a file that `echo-proxy simulate --train` has written."""
+
+    kind: Literal["best_effort"]
+    file: str = Field(min_length=1)
+    """Path of that file, relative to the working directory."""
+    otherwise: Literal["linucb", "linear_thompson", "epsilon_greedy"] = "linear_thompson"
+    """Which bandit decides outside the range that the file was trained on; `load` and `deadline` of the policy count
+    there only, as the file weighs both itself."""
+
+
 BanditPolicy = Annotated[
-    EpsilonGreedyPolicy | Ucb1Policy | FixedPolicy | UniformPolicy,
+    EpsilonGreedyPolicy
+    | Ucb1Policy
+    | DiscountedUcbPolicy
+    | LinUcbPolicy
+    | LinearThompsonPolicy
+    | BetaThompsonPolicy
+    | SoftmaxPolicy
+    | FixedPolicy
+    | UniformPolicy
+    | BestEffortPolicy,
     Field(discriminator="kind"),
 ]
+
+
+class LoadPolicy(Strict):
+    """Load-aware bias (after IC-Cache, arXiv 2501.12689): arms of a deployment that is busier than the others lose
+    weight * tanh(steepness * x), where x is how far its load lies above the threshold; what all deployments are busy
+    alike is lost in proportion to an arm's compute. Below the thresholds quality decides alone."""
+
+    weight: float = Field(default=0.5, ge=0, le=10)
+    """lambda, in reward units."""
+    steepness: float = Field(default=2.0, gt=0, le=100)
+    """gamma, per threshold: at 2 a load of twice the threshold costs 0.96 of the weight."""
+    threshold: float = Field(default=4.0, ge=0)
+    """Requests in flight and waiting, per deployment, up to which nothing is taken: as many as it answers at once without
+    getting slow."""
+    thresholds: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """The same for single deployments."""
+    latency_s: float | None = Field(default=None, gt=0)
+    """Moving average of the answers' time above which a deployment counts as busy too, as one is that others use
+    besides; null = only requests count."""
+
+
+class DeadlinePolicy(Strict):
+    """Arms that are not expected to answer in time lose."""
+
+    answer_s: Seconds
+    """Time to the whole answer; a caller may ask for less or more by the header x-echo-deadline-ms."""
+    slack_s: float = Field(default=0.0, ge=0)
+    """0 = hard: a late answer earns nothing; else its reward falls to nothing over so many seconds."""
+
+
+class BudgetPolicy(Strict):
+    """Spending is held at a target by a price on cost that follows what was spent (ParetoBandit, arXiv 2604.00136)."""
+
+    usd_per_1000_requests: float | None = Field(default=None, gt=0)
+    """Target; either this or usd_per_day."""
+    usd_per_day: float | None = Field(default=None, gt=0)
+    """Target, spread evenly over the day."""
+    rate: float = Field(default=0.05, gt=0, le=1)
+    """How fast the price follows."""
+    max_price: float = Field(default=5.0, gt=0, le=100)
+    """The most that a unit of normalised cost may be made to cost."""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.usd_per_1000_requests is None) == (self.usd_per_day is None):
+            raise ValueError("expected either usd_per_1000_requests or usd_per_day, got both or neither")
+        return self
+
+
+class PreferencePolicy(Strict):
+    """A dial between quality and cost on top of the reward."""
+
+    value: Share = 1.0
+    """1 = the reward alone decides, 0 = cost weighs `strength`; the header x-echo-preference turns it for one call."""
+    strength: float = Field(default=1.0, ge=0, le=10)
+    """Reward that the dearest arm loses when the dial stands at 0."""
+
+
+class StickinessPolicy(Strict):
+    """Conversations stay with the deployment that answered them: prompt caches stay warm, the tone stays the same."""
+
+    switch_cost: float = Field(default=0.05, ge=0, le=1)
+    """Reward that an arm of another deployment must bring more."""
+    ttl_s: Seconds = 3600.0
+    """A conversation is forgotten so long after its last turn."""
 
 
 class Reward(Strict):
@@ -177,6 +381,15 @@ class Utility(Strict):
     """How many good outcomes an example is given in advance; its reliability falls from one as it fails."""
 
 
+class LearnedUtility(Strict):
+    """The utility is learned from what the answers earned with and without examples; `utility` is where it starts."""
+
+    min_lessons: int = Field(default=50, ge=1)
+    """From so many judged lessons on it is asked."""
+    weight: float = Field(default=50.0, gt=0)
+    """How many judged lessons the starting point is worth."""
+
+
 class SelectionPolicy(Strict):
     """Which candidates are worth their tokens."""
 
@@ -189,6 +402,16 @@ class SelectionPolicy(Strict):
     duplicate_distance: Distance = 0.01
     """Two candidates nearer than this to each other count as one."""
     utility: Utility = Utility()
+    learned: LearnedUtility | None = LearnedUtility()
+    """null = the starting point for good."""
+    explore: float = Field(default=0.02, ge=0, le=0.5)
+    """Share of requests in which an example is left out, or taken, by chance: to learn what it is worth."""
+    token_cost: float = Field(default=0.0, ge=0, le=1)
+    """Utility that 1,000 tokens of examples must bring."""
+    thresholds: tuple[Share, ...] = Field(default=(), strict=False)
+    """Values of min_utility to try on `threshold_share` of the requests; the best one is taken. Empty = none."""
+    threshold_share: Share = 0.05
+    """See thresholds."""
 
 
 class PromptPolicy(Strict):
@@ -223,9 +446,52 @@ class AdmissionPolicy(Strict):
     """Feedback below it forgets the example that the answer became."""
 
 
-class JudgePolicy(Strict):
-    """Validators that estimate quality when nobody gave feedback."""
+class SampledJudge(Strict):
+    """A model that compares an answer with the teacher's, both ways round, beside the path."""
 
+    model_group: str = Field(min_length=1)
+    """LiteLLM `model_name` of the judge."""
+    reference_group: str | None = None
+    """Model group that gives the answer to compare with when no example holds one; null = the policy's teacher arm."""
+    rate: Share = 0.01
+    """Share of answers that are judged; the paper finds 1 % enough."""
+    usd_per_day: float = Field(default=1.0, gt=0)
+    """The judge rests when it has spent so much within a day (UTC). Models without a price in LiteLLM cost nothing."""
+    weight: float = Field(default=0.8, gt=0, le=1)
+    """Evidence weight of its verdict."""
+
+
+class Signal(Strict):
+    """How much one signal of quality is believed."""
+
+    weight: float = Field(default=1.0, ge=0, le=1)
+    """0 = ignored."""
+    reliability: Share = 0.8
+    """P(it says good | the answer is good), and likewise for bad; 0.5 tells nothing."""
+
+
+class ShadowPolicy(Strict):
+    """A second arm answers a sample of requests beside the path, for outcomes in pairs; its answer is discarded."""
+
+    rate: Share = 0.01
+    """Share of requests."""
+    usd_per_day: float = Field(default=1.0, gt=0)
+    """It rests when it has spent so much within a day (UTC). Models without a price in LiteLLM cost nothing."""
+
+
+class SolicitPolicy(Strict):
+    """Where the arms are close the caller is told that feedback is welcome."""
+
+    below: float = Field(default=0.1, gt=0, le=1)
+    """Standard deviation of the arms' probabilities, the exploration floor aside; IC-Cache has 0.1."""
+
+
+class JudgePolicy(Strict):
+    """Signals that estimate quality when nobody gave feedback."""
+
+    prior: float = Field(default=0.9, gt=0, lt=1)
+    """Quality of an answer that nothing speaks against, such as the teacher's: where guesses start, and what a verdict
+    of "as good as the teacher's" earns."""
     min_tokens: int = Field(default=1, ge=0)
     """Shorter answers have quality 0."""
     refusals: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
@@ -242,6 +508,45 @@ class JudgePolicy(Strict):
         strict=False,
     )
     """An answer that begins with one of these (case ignored) is a refusal: quality 0, never an example."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longer answers have quality 0."""
+    pattern: str | None = Field(default=None, min_length=1, max_length=2000)
+    """Regular expression (of the `regex` package) that a good answer matches somewhere. An answer of more than 50,000
+    characters, or one that takes longer than 20 ms to search, is not judged by it."""
+    json_schema: dict[str, Any] | None = None
+    """JSON schema that an answer to a call which asks for JSON must fulfil. `$ref`s may only point inside it."""
+    code_compiles: bool = False
+    """Whether Python in fenced blocks must compile."""
+    arithmetic: bool = False
+    """Whether equations such as `12 * 3 = 36` in the answer must hold."""
+    max_repetition: Share = 0.8
+    """Largest share of the answer that repeats what it has said word by word; 1 = any."""
+    agreement: Signal = Signal(weight=0.1, reliability=0.6)
+    """Agreement of the answer with the retrieved ones."""
+    shadow_agreement: Signal = Signal(weight=0.1, reliability=0.6)
+    """Agreement of the answer with the one that a second arm gave (see `shadow`)."""
+    sampled: SampledJudge | None = None
+    """null = no judge."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            regex.compile(pattern or "")
+        except regex.error as error:
+            raise ValueError(f"expected a regular expression, got {pattern!r}: {error}") from error
+        return pattern
+
+    @field_validator("json_schema")
+    @classmethod
+    def _is_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            validator_for(schema or {}, default=Draft202012Validator).check_schema(schema or {})
+        except SchemaError as error:
+            raise ValueError(
+                f"expected a JSON schema, got one that is wrong at {error.json_path}: {error.message}"
+            ) from error
+        return schema
 
 
 class LogPolicy(Strict):
@@ -276,6 +581,20 @@ class Policy(Strict):
     judge: JudgePolicy = JudgePolicy()
     admission: AdmissionPolicy = AdmissionPolicy()
     log: LogPolicy = LogPolicy()
+    load: LoadPolicy | None = None
+    """null = load does not matter."""
+    deadline: DeadlinePolicy | None = None
+    """null = only what callers ask for by header."""
+    budget: BudgetPolicy | None = None
+    """null = no pacing."""
+    preference: PreferencePolicy = PreferencePolicy()
+    """Quality or cost, on top of the reward."""
+    stickiness: StickinessPolicy | None = None
+    """null = every turn is decided afresh."""
+    shadow: ShadowPolicy | None = None
+    """null = none."""
+    solicit: SolicitPolicy | None = None
+    """null = callers are not asked."""
     deadline_s: float = Field(default=0.05, gt=0, le=10)
     """Planning may take so long; then the call goes on without Echo."""
     default_deployment: str | None = None

@@ -109,7 +109,7 @@ def load_policies(places: Sequence[Path]) -> tuple[Policy, ...]:
 
 
 def _complaint(source: str, root: yaml.Node, item: Any) -> str:
-    path = _path_in_file(item["loc"])
+    path = _path_in_file(root, item["loc"])
     field = ".".join(str(part) for part in path) or "policy"
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
@@ -119,12 +119,29 @@ def _complaint(source: str, root: yaml.Node, item: Any) -> str:
     return f"{source}:{_line_of(root, path)}: {field}: {message}{shown}"
 
 
-def _path_in_file(loc: Sequence[str | int]) -> Sequence[str | int]:
-    """Pydantic puts the chosen bandit's kind into an error's path; the file has no such level."""
-    return (loc[0], *loc[2:]) if len(loc) > 1 and loc[0] == "bandit" and loc[1] in _KINDS else loc
+def _path_in_file(root: yaml.Node, loc: Sequence[str | int]) -> Sequence[str | int]:
+    """Pydantic puts the chosen `kind` into an error's path; the file has no such level."""
+    node: yaml.Node | None = root
+    path: list[str | int] = []
+    for part in loc:
+        if isinstance(node, yaml.MappingNode) and part == _kind_of(node):
+            continue
+        path.append(part)
+        node = _child(node, part)
+    return path
 
 
-_KINDS = frozenset({"epsilon_greedy", "ucb1", "fixed", "uniform"})
+def _kind_of(node: yaml.MappingNode) -> str | None:
+    return next((value.value for key, value in node.value if key.value == "kind"), None)
+
+
+def _child(node: yaml.Node | None, part: str | int) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == part), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        child: yaml.Node = node.value[part]
+        return child
+    return None
 
 
 def _line_of(root: yaml.Node, path: Sequence[str | int]) -> int:

@@ -8,15 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echo_proxy.types import (
+    Arm,
     ArmKey,
     ArmSums,
     Backlog,
     Candidate,
     DecisionRecord,
+    Estimates,
     Example,
+    LessonPage,
+    Load,
+    News,
     Query,
     Request,
     Settlement,
+    Situation,
     StoreStatus,
     Vector,
 )
@@ -53,10 +59,22 @@ class Embedder(Protocol):
 
 
 class Bandit(Protocol):
-    """Says how likely each arm should be, from what is known of it."""
+    """Says how likely each arm should be, from what is believed of it."""
 
-    def pmf(self, weights: Vector, means: Vector) -> Vector:
-        """Probabilities, shape (n_arms,), from evidence weights and mean rewards, both (n_arms,)."""
+    def pmf(self, seen: Estimates) -> Vector:
+        """Probabilities, shape (n_arms,). Raises ValueError on estimates that nobody can decide on."""
+        ...
+
+
+class OutcomeModel(Protocol):
+    """Expects what each arm earns in a situation, from the lessons it was fitted to."""
+
+    def estimates(self, arms: Sequence[Arm], situation: Situation) -> Estimates:
+        """What is believed of each arm."""
+        ...
+
+    def learn(self, news: News) -> None:
+        """Take a new lesson, or a later view of one, into account until the next fit; cheap."""
         ...
 
 
@@ -116,6 +134,26 @@ class Ledger(Protocol):
 
     async def sums(self) -> Mapping[ArmKey, ArmSums]:
         """Merged evidence of all workers, faded to now."""
+        ...
+
+    async def lessons(self, cursor: str, limit: int) -> LessonPage:
+        """What was settled since the cursor, oldest first, limit at most; "" begins with the oldest that is kept."""
+        ...
+
+    async def report_loads(self, worker: str, loads: Mapping[str, Load], ttl_s: float) -> None:
+        """Replace what a worker says of its deployments; forgotten after ttl_s unless it says so again."""
+        ...
+
+    async def loads(self) -> Mapping[str, Mapping[str, Load]]:
+        """What the live workers say of their deployments, by worker."""
+        ...
+
+    async def remember_turn(self, conversation: str, deployment: str, ttl_s: float) -> None:
+        """Note which deployment answered a conversation's last turn."""
+        ...
+
+    async def last_turn(self, conversation: str) -> str:
+        """Deployment that answered a conversation's last turn; empty when unknown or forgotten."""
         ...
 
     async def count(self, counters: Mapping[tuple[str, str], float]) -> None:

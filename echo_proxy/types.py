@@ -65,6 +65,10 @@ class Call:
     is_streamed: bool = False
     rooms: Mapping[str, int] = field(default_factory=dict)
     """Context in tokens of the deployments of which it is known, by the names that arms use."""
+    deadline_s: float | None = None
+    """Seconds within which the caller wants its answer; None when it did not say."""
+    preference: float | None = None
+    """What the caller cares for, from 0 = cheap to 1 = good; None when it did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,12 @@ class Request:
     """Seconds since the epoch."""
     rooms: Mapping[str, int] = field(default_factory=dict)
     """As in Call."""
+    deadline_s: float | None = None
+    """As in Call."""
+    preference: float | None = None
+    """As in Call."""
+    conversation: str = ""
+    """Hash of scope, system prompt and first turn: the same in all turns of a conversation."""
 
     @property
     def text(self) -> str:
@@ -172,11 +182,30 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """An example that could have been shown, and whether it was: what the utility model learns from."""
+
+    example_id: str
+    schema: str
+    """Names and order of the features."""
+    features: tuple[float, ...]
+    """What the utility model saw of request and example."""
+    propensity: float
+    """P(it was among the chosen), (0, 1]; 1 when nothing was left to chance."""
+    is_chosen: bool
+    """False when it was left out by chance, to learn what it is worth."""
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The examples chosen for a prompt, most useful first."""
 
     chosen: tuple[Candidate, ...] = ()
     rejected: tuple[Rejection, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    """The chosen ones, and those left out by chance, as the utility model saw them."""
+    threshold: float = 0.0
+    """Least utility that was asked for."""
 
     def first(self, n: int) -> tuple[Candidate, ...]:
         """The n most useful examples."""
@@ -213,12 +242,110 @@ class ArmSums:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimates:
+    """What a bandit sees of its arms, in one fixed order."""
+
+    weights: Vector
+    """Evidence weight per arm, prior included, shape (n_arms,), at least 0."""
+    means: Vector
+    """Expected reward per arm, prior included, shape (n_arms,)."""
+    deviations: Vector
+    """Standard deviation of what is believed of each mean, shape (n_arms,), at least 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class ArmKey:
     """Where a piece of evidence belongs."""
 
     arm: str
     segment: str
     """Band of requests that share their averages, e.g. `utility[0.6,0.8) names=held`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a deployment is, over all workers."""
+
+    in_flight: float = 0.0
+    """Requests that it is answering."""
+    waiting: float = 0.0
+    """Requests that wait in its own queue, where it tells."""
+    latency_s: float = 0.0
+    """Moving average of its answers' time; 0 when there were none of late."""
+    starts_per_s: float = 0.0
+    """Moving average of how many requests it is given in a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What an arm's answer will probably cost and take."""
+
+    cost_usd: float
+    latency_s: float
+    """At the load of now."""
+    weight: float
+    """How many answers it is drawn from; 0 = a guess."""
+    service_s: float = 0.0
+    """At the least load that was seen; 0 when unknown."""
+    spread: float = 0.0
+    """Standard deviation of log(latency / forecast); 0 = taken at its word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What beside the request bears on a decision."""
+
+    loads: Mapping[str, Load] = field(default_factory=dict)
+    """By deployment."""
+    forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    """By arm."""
+    budget_price: float = 0.0
+    """How much reward a unit of normalised cost must bring, [0, 5]; 0 while spending is on target."""
+    last_deployment: str = ""
+    """Deployment that answered the conversation's last turn; empty when there was none."""
+    deadline_s: float | None = None
+    """Time to the caller's or the policy's deadline; None when there is none."""
+    preference: float | None = None
+    """As in Call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the bandit sees of a request and its selection: features of about [-1, 1]."""
+
+    schema: str
+    """Version and dimensions of the features; evidence of another schema is not mixed with it."""
+    values: tuple[float, ...]
+    """Shape (n_features,). The one that speaks of an arm's own load is 0 here."""
+    text: tuple[float, ...] = ()
+    """Finer features of the request's words, for the regression on single requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that a decision among feasible arms is made from, so that it can be made again from the log."""
+
+    segment: str
+    """Band of requests that share their averages."""
+    context: Context
+    vector: Embedding | None
+    """Of the request."""
+    utility: float
+    """Of the best chosen example, [0, 1]; 0 when none is chosen."""
+    n_chosen: int
+    conditions: Conditions = Conditions()
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What a line of policy takes from the arms' expected rewards."""
+
+    name: str
+    """load, deadline, budget, preference, switch or drift."""
+    penalties: tuple[float, ...]
+    """Per arm, in reward units; below 0 something is added."""
+    why: str
+    """In words, with the numbers that led to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +367,14 @@ class Decision:
     """What was done to the probabilities beside the bandit, in words."""
     seed: int
     """Seeds a numpy Generator that draws the same arm from `pmf` again."""
+    deviations: tuple[float, ...] = ()
+    """Standard deviation of what is believed of each mean, per arm."""
+    taken: tuple[Adjustment, ...] = ()
+    """What was taken from the means before the bandit saw them."""
+    situation: Situation | None = None
+    """What it was made from."""
+    invites_feedback: bool = False
+    """The arms were close: what the caller thinks of the answer would teach much."""
 
 
 # ------------------------------------------------------------------ assemble
@@ -343,6 +478,8 @@ class Quality:
     """How much the estimate counts as evidence, (0, 1]; 1 for explicit feedback."""
     signals: Mapping[str, float]
     """Each signal that took part, [0, 1]."""
+    deviation: float = 0.0
+    """Standard deviation of the estimate, [0, 0.5]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +547,7 @@ class DecisionRecord:
     quality_weight: float
     """How much the quality counted as evidence, (0, 1]."""
     reward: float
+    """What the answer was worth, less when it was late. Evidence leaves lateness out: the deadline step foresees that."""
     evidence: tuple[Evidence, ...]
     """What the arms have learned from it so far."""
     example_ids: tuple[str, ...]
@@ -419,6 +557,73 @@ class DecisionRecord:
     feedback: float | None
     explanation: Mapping[str, Json]
     """Candidates, utilities, probabilities, adjustments, attempts, signals: for a reader."""
+    signals: Mapping[str, float] = field(default_factory=dict)
+    """Each quality signal that has come in so far, [0, 1]."""
+    deadline_s: float | None = None
+    """Seconds that the answer had; None when there was no deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a settled decision teaches, without any text."""
+
+    decision_id: str
+    at: float
+    """When the decision was made, seconds since the epoch."""
+    arms: tuple[str, ...]
+    """Arms that could be drawn."""
+    pmf: tuple[float, ...]
+    arm: str
+    """Arm that was drawn."""
+    is_acted: bool
+    """As in DecisionRecord: only then cost, latency, quality and reward are the arm's."""
+    means: tuple[float, ...]
+    """Expected reward per arm when it was drawn."""
+    situation: Situation
+    evidence: tuple[Evidence, ...]
+    """What the arms learn from it, failed attempts too."""
+    trials: tuple[Trial, ...]
+    quality: float
+    quality_weight: float
+    reward: float
+    cost_usd: float
+    latency_s: float
+    time_to_first_token_s: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    threshold: float = 0.0
+    """Least utility that was asked of examples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """What replaces a lesson's outcome when more becomes known, such as feedback."""
+
+    decision_id: str
+    revision: int
+    """A lower one than is known already changes nothing."""
+    evidence: tuple[Evidence, ...]
+    quality: float
+    quality_weight: float
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """A lesson that was not known in this form."""
+
+    lesson: Lesson
+    before: Lesson | None
+    """What was known of the decision until now; None when it is new."""
+
+
+@dataclass(frozen=True, slots=True)
+class LessonPage:
+    """Some lessons and amendments in the order in which they were settled."""
+
+    lessons: tuple[Lesson | Amendment, ...]
+    cursor: str
+    """Where the next page begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,9 +633,22 @@ class Settlement:
     record: DecisionRecord
     increments: tuple[Increment, ...]
     example_increments: tuple[ExampleIncrement, ...]
+    lesson: Lesson | Amendment | None = None
+    """None when there is nothing to learn but the increments."""
 
 
 # ------------------------------------------------------------------ store
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Who answered a conversation's last turn."""
+
+    conversation: str
+    """As in Request."""
+    deployment: str
+    ttl_s: float
+    """It is forgotten after so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,21 @@ from echo_proxy.online.utility import BetaUtility
 from echo_proxy.pipeline import Parts
 from echo_proxy.policy import Policy
 from echo_proxy.types import (
+    Amendment,
     Arm,
+    ArmKey,
     Attempt,
     Call,
     Caller,
     Candidate,
+    Conditions,
+    Context,
     Decision,
     DecisionRecord,
     Embedding,
+    Evidence,
     Example,
+    Lesson,
     Message,
     Outcome,
     Plan,
@@ -29,6 +35,7 @@ from echo_proxy.types import (
     Quality,
     Request,
     Selection,
+    Situation,
 )
 from tests.fakes import FrozenClock, HashingEmbedder, MemoryStore
 
@@ -260,3 +267,39 @@ def lane(rules: Policy | None = None, store: MemoryStore | None = None, max_pend
     made = Lane(parts(rules, store, **changes), max_pending)
     made.is_open = True
     return made
+
+
+def situation(**changes: Any) -> Situation:
+    """A request with nothing near it, at rest."""
+    made = Situation("all", Context("context-test:2", (1.0, 0.5)), None, 0.0, 0, Conditions())
+    return replace(made, **changes)
+
+
+def lesson(decision_id: str = "d1", arm: str = "large+0", reward: float = 1.0, **changes: Any) -> Lesson:
+    """The drawn arm answered, and its answer was judged in full."""
+    made = Lesson(
+        decision_id=decision_id,
+        at=NOW,
+        arms=("small+0", "large+0"),
+        pmf=(0.5, 0.5),
+        arm=arm,
+        is_acted=True,
+        means=(0.5, 0.5),
+        situation=situation(),
+        evidence=(Evidence(ArmKey(arm, "all"), 1.0, reward),),
+        trials=(),
+        quality=reward,
+        quality_weight=1.0,
+        reward=reward,
+        cost_usd=0.001,
+        latency_s=1.0,
+        time_to_first_token_s=None,
+        prompt_tokens=10,
+        completion_tokens=5,
+    )
+    return replace(made, **changes)
+
+
+def amendment(decision_id: str = "d1", revision: int = 2, reward: float = 0.0, arm: str = "large+0") -> Amendment:
+    """Somebody said what the answer was worth."""
+    return Amendment(decision_id, revision, (Evidence(ArmKey(arm, "all"), 1.0, reward),), reward, 1.0, reward)

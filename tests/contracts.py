@@ -3,7 +3,7 @@
 import asyncio
 import math
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,19 +13,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from echo_proxy.errors import SchemaMismatch, StoreError, StoreUnavailable
-from echo_proxy.protocols import Reembeddable, Store
+from echo_proxy.protocols import Ledger, Reembeddable, Store
 from echo_proxy.stores.config import StoreConfig
 from echo_proxy.types import (
+    Amendment,
     ArmKey,
     ArmSums,
+    Conditions,
+    Context,
     DecisionRecord,
     Embedding,
     Evidence,
     Example,
     ExampleIncrement,
+    Forecast,
     Increment,
+    Lesson,
+    LessonPage,
+    Load,
     Query,
     Settlement,
+    Situation,
+    Trial,
 )
 from tests.fakes import FrozenClock
 
@@ -121,6 +130,8 @@ def record(decision_id: str, revision: int = 1, **changes: object) -> DecisionRe
         admitted_id="",
         feedback=None,
         explanation={"adjustments": ["floor"], "pmf": {"small+4": 0.75}, "note": "é"},
+        signals={"answered": 1.0, "feedback": 0.1 + 0.2},
+        deadline_s=2.5,
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -133,9 +144,76 @@ def settlement(
     return Settlement(record(decision_id, revision, **changes), increments, ())
 
 
+def lesson(decision_id: str, **changes: object) -> Lesson:
+    """What a decision just settled teaches; every field differs from its default."""
+    conditions = Conditions(
+        loads={"small": Load(1.5, 2.0, 0.8, 0.25)},
+        forecasts={"small+4": Forecast(1e-17, 0.8, 3.5, 0.2, 0.1), "b": Forecast(0.1 + 0.2, math.inf, 0.0)},
+        budget_price=0.1,
+        last_deployment="small",
+        deadline_s=2.5,
+        preference=0.0,
+    )
+    context = Context("c1", (1.0, -0.25, 1 / 3))
+    made = Lesson(
+        decision_id=decision_id,
+        at=NOW,
+        arms=("small+4", "b"),
+        pmf=(0.75, 0.25),
+        arm="small+4",
+        is_acted=True,
+        means=(0.6, 2 / 3),
+        situation=Situation("names=held", context, vector(0.3), 0.7, 2, conditions),
+        evidence=(Evidence(ArmKey("small+4", "é {x}"), 0.25, 0.65), Evidence(ArmKey("b", "all"), 1.0, 0.0, False)),
+        trials=(Trial("e1", "u1", (0.1, 1.0), 0.9, True), Trial("e2", "u1", (), 1.0, False)),
+        quality=0.7,
+        quality_weight=0.25,
+        reward=0.65,
+        cost_usd=0.00012,
+        latency_s=0.8,
+        time_to_first_token_s=None,
+        prompt_tokens=100,
+        completion_tokens=20,
+        threshold=0.55,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def amendment(decision_id: str, revision: int = 2) -> Amendment:
+    """Feedback has come in."""
+    return Amendment(decision_id, revision, (Evidence(ArmKey("small+4", "all"), 1.0, 0.1),), 0.0, 1.0, 0.1)
+
+
+def taught(decision_id: str, revision: int = 1, given_one: Lesson | Amendment | None = None) -> Settlement:
+    """A settlement that teaches something."""
+    first = lesson(decision_id) if revision == 1 else amendment(decision_id, revision)
+    return replace(settlement(decision_id, revision), lesson=given_one or first)
+
+
+def taught_by(lessons: Sequence[Lesson | Amendment]) -> list[str]:
+    """Ids of the decisions."""
+    return [one.decision_id for one in lessons]
+
+
+def without_vector(one: Lesson) -> Lesson:
+    """Arrays cannot be compared as a part of a record."""
+    return replace(one, situation=replace(one.situation, vector=None))
+
+
 def ids(found: tuple) -> list[str]:  # type: ignore[type-arg]
     """Ids of candidates, examples or decisions."""
     return [one.example.id if hasattr(one, "example") else one.id for one in found]
+
+
+def calls_of_workers(store: Ledger) -> tuple[Coroutine[Any, Any, object], ...]:
+    """One of each by which workers learn from each other."""
+    return (
+        store.lessons("", 10),
+        store.report_loads("w", {"small": Load(1)}, 10),
+        store.loads(),
+        store.remember_turn("c", "small", 10),
+        store.last_turn("c"),
+    )
 
 
 StoreMaker = Callable[..., Awaitable[Store]]
@@ -164,8 +242,8 @@ async def reembed(store: Reembeddable, n_batches: int | None = None) -> list[str
     return seen
 
 
-class StoreContract:
-    """What every Store promises. A subclass brings the fixture `new_store(config, clock) -> Store`, not open."""
+class StoreFixtures:
+    """Stores on a policy of the test's own. A subclass brings `new_store(config, clock) -> Store`, not open."""
 
     @pytest.fixture
     def clock(self) -> FrozenClock:
@@ -195,6 +273,133 @@ class StoreContract:
     @pytest.fixture
     async def store(self, make: StoreMaker) -> Store:
         return await make()
+
+
+class LedgerContract(StoreFixtures):
+    """What even a store of tests promises of lessons, loads and turns."""
+
+    # ------------------------------------------------------------------ lessons
+
+    async def test_a_lesson_comes_back_as_it_was(self, store: Store) -> None:
+        """Every field survives; only the vector is rounded, and has length 1 all the same."""
+        await store.settle(taught("d"))
+        page = await store.lessons("", 10)
+
+        (got,) = page.lessons
+        assert isinstance(got, Lesson)
+        assert without_vector(got) == without_vector(lesson("d"))
+        seen = got.situation.vector
+        assert seen is not None
+        assert (seen.dtype, seen.shape) == (np.float32, (DIMENSIONS,))
+        assert np.linalg.norm(seen) == _ROUNDED(1.0, abs=1e-6)
+        assert seen == _ROUNDED(vector(0.3), abs=1e-3)
+
+    async def test_a_lesson_without_a_vector_comes_back(self, store: Store) -> None:
+        """The embedder may have been away."""
+        given_one = without_vector(lesson("d", evidence=(), trials=()))
+        await store.settle(taught("d", given_one=given_one))
+
+        assert (await store.lessons("", 10)).lessons == (given_one,)
+
+    async def test_lessons_come_in_the_order_of_settling(self, make: StoreMaker) -> None:
+        """An amendment follows what it amends; all workers see one order."""
+        workers = [await make(), await make()]
+        for i, one in enumerate((taught("d1"), taught("d2"), taught("d1", 2), settlement("quiet"), taught("d3"))):
+            await workers[i % 2].settle(one)
+        pages = [await worker.lessons("", 10) for worker in workers]
+
+        assert taught_by(pages[0].lessons) == ["d1", "d2", "d1", "d3"]
+        assert pages[0].lessons[2] == amendment("d1")
+        assert taught_by(pages[1].lessons) == taught_by(pages[0].lessons)
+        assert pages[1].cursor == pages[0].cursor
+
+    async def test_pages_of_lessons_follow_each_other(self, store: Store) -> None:
+        """Each begins where the one before ended; at the end the cursor stays, and goes on with what comes then."""
+        empty = await store.lessons("", 10)
+        for i in range(5):
+            await store.settle(taught(f"d{i}"))
+        pages = [await store.lessons("", 3)]
+        for _ in range(2):
+            pages.append(await store.lessons(pages[-1].cursor, 3))
+        await store.settle(taught("late"))
+        late = await store.lessons(pages[-1].cursor, 3)
+
+        assert (empty.lessons, empty.cursor) == ((), "")
+        assert [taught_by(page.lessons) for page in pages] == [["d0", "d1", "d2"], ["d3", "d4"], []]
+        assert pages[2].cursor == pages[1].cursor
+        assert taught_by(late.lessons) == ["late"]
+        assert (await store.lessons(late.cursor, 0)).cursor == late.cursor
+
+    async def test_a_refused_settlement_teaches_nothing(self, store: Store) -> None:
+        """Neither twice nor out of turn."""
+        await store.settle(taught("d"))
+        results = [
+            await store.settle(taught("d")),
+            await store.settle(taught("d", 3)),
+            await store.settle(taught("e", 2)),
+        ]
+
+        assert results == [False] * 3
+        assert taught_by((await store.lessons("", 10)).lessons) == ["d"]
+
+    # ------------------------------------------------------------------ loads
+
+    async def test_workers_tell_each_other_their_loads(self, make: StoreMaker) -> None:
+        """Each one's newest word counts as a whole, also when it has nothing to say."""
+        one, other = await make(), await make()
+        nothing = await one.loads()
+        await one.report_loads("w1", {"small": Load(1, 2, 0.5), "large": Load(3, starts_per_s=0.2)}, 10)
+        await other.report_loads("w 2 é", {"small": Load(0.1 + 0.2)}, 10)
+        await other.report_loads("w3", {}, 10)
+        await one.report_loads("w1", {"a:b {c}": Load(4)}, 10)
+
+        assert nothing == {}
+        assert await other.loads() == {"w1": {"a:b {c}": Load(4)}, "w 2 é": {"small": Load(0.1 + 0.2)}, "w3": {}}
+
+    async def test_a_silent_workers_loads_are_forgotten(self, store: Store, clock: FrozenClock) -> None:
+        """Unless it says so again within its time."""
+        for worker in ("silent", "alive"):
+            await store.report_loads(worker, {"small": Load(1)}, 10)
+        clock.time = NOW + 9
+        before = set(await store.loads())
+        await store.report_loads("alive", {"small": Load(2)}, 10)
+        clock.time = NOW + 10
+        after = await store.loads()
+        await store.report_loads("new", {}, 10)
+
+        assert before == {"silent", "alive"}
+        assert after == {"alive": {"small": Load(2)}}
+        assert set(await store.loads()) == {"alive", "new"}
+
+    # ------------------------------------------------------------------ turns
+
+    async def test_a_conversation_remembers_its_last_turn(self, make: StoreMaker) -> None:
+        """Whichever worker noted it; conversations do not mix."""
+        one, other = await make(), await make()
+        await one.remember_turn("c1", "small", 60)
+        await one.remember_turn("c1", "large é", 60)
+        await other.remember_turn("c2", "small", 60)
+
+        assert await other.last_turn("c1") == "large é"
+        assert await one.last_turn("c2") == "small"
+        assert await one.last_turn("c") == ""
+
+    async def test_a_conversation_is_forgotten_after_its_last_turn(self, store: Store, clock: FrozenClock) -> None:
+        """Each turn prolongs it."""
+        for conversation in ("ended", "goes on"):
+            await store.remember_turn(conversation, "small", 10)
+        clock.time = NOW + 9
+        before = await store.last_turn("ended")
+        await store.remember_turn("goes on", "small", 10)
+        clock.time = NOW + 10
+
+        assert before == "small"
+        assert await store.last_turn("ended") == ""
+        assert await store.last_turn("goes on") == "small"
+
+
+class StoreContract(LedgerContract):
+    """What every Store promises."""
 
     # ------------------------------------------------------------------ examples
 
@@ -323,7 +528,14 @@ class StoreContract:
         await one.add(example("e"))
         await one.settle(settlement("d", sums=ArmSums(1, 1, 1)))
         await one.count({("key:a", "n"): 1.0})
+        await one.settle(taught("d2"))
+        await one.report_loads("w", {}, 10)
+        await one.remember_turn("c", "small", 10)
 
+        assert await other.lessons("", 10) == LessonPage((), "")
+        assert await other.loads() == {}
+        assert await other.last_turn("c") == ""
+        assert await other.decisions("key:a", 10) == ()
         assert await other.nearest(query()) == ()
         assert await other.get("e") is None
         assert await other.decision("d") is None
@@ -509,6 +721,53 @@ class StoreContract:
         assert await store.decisions("nobody", 10) == ()
         assert await store.decisions(None, 0) == ()
 
+    async def test_decisions_of_a_scope_are_its_own(self, store: Store) -> None:
+        """Whatever characters a scope holds."""
+        for i, scope in enumerate(HOSTILE):
+            await store.settle(settlement(f"d{i}", scope=scope))
+
+        for i, scope in enumerate(HOSTILE):
+            assert ids(await store.decisions(scope, 10)) == [f"d{i}"]
+
+    @pytest.mark.parametrize("scope", ["key:a", None])
+    async def test_expired_decisions_hide_no_older_ones(
+        self, store: Store, clock: FrozenClock, scope: str | None
+    ) -> None:
+        """Those that live longer are listed, as many as are asked for, however many short ones came after them."""
+        for i in range(4):
+            await store.settle(settlement(f"long{i}"))
+        for i in range(7):
+            await store.settle(settlement(f"short{i}", expires_at=NOW + 10))
+        await store.settle(settlement("new"))
+        clock.time = NOW + 10
+
+        assert ids(await store.decisions(scope, 3)) == ["new", "long3", "long2"]
+        assert ids(await store.decisions(scope, 99)) == ["new", "long3", "long2", "long1", "long0"]
+
+    # ------------------------------------------------------------------ memory
+
+    async def test_the_memory_is_capped(self, make: StoreMaker) -> None:
+        """It keeps about the newest memory_length lessons; who reads from a forgotten one on goes on with the rest."""
+        store = await make(memory_length=100)
+        for i in range(20):
+            await store.settle(taught(f"d{i}"))
+        early = (await store.lessons("", 10)).cursor
+        for i in range(20, 350):
+            await store.settle(taught(f"d{i}"))
+        kept = taught_by((await store.lessons("", 1000)).lessons)
+
+        assert 100 <= len(kept) < 300
+        assert kept == [f"d{i}" for i in range(350 - len(kept), 350)]
+        assert taught_by((await store.lessons(early, 1000)).lessons) == kept
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    async def test_a_load_that_is_no_number_is_refused(self, store: Store, bad: float) -> None:
+        """Nobody could add it to the others'."""
+        with pytest.raises(ValueError, match="load of small must be finite, got"):
+            await store.report_loads("w", {"small": Load(latency_s=bad)}, 10)
+
+        assert await store.loads() == {}
+
     # ------------------------------------------------------------------ counters
 
     async def test_counts_add_up_by_scope(self, make: StoreMaker) -> None:
@@ -568,6 +827,9 @@ class StoreContract:
             await store.nearest(query())
         with pytest.raises(StoreUnavailable, match="must be open"):
             await store.settle(settlement("d"))
+        for call in calls_of_workers(store):
+            with pytest.raises(StoreUnavailable, match="must be open"):
+                await call
         status = await store.status()
         assert (status.is_ready, "must be open" in status.detail) == (False, True)
 

@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 
 from echo_proxy.bandits.evidence import merge
 from echo_proxy.errors import StoreUnavailable
+from echo_proxy.protocols import Clock
 from echo_proxy.types import (
+    Amendment,
     ArmKey,
     ArmSums,
     Candidate,
     DecisionRecord,
     Example,
+    Lesson,
+    LessonPage,
+    Load,
     Query,
     Settlement,
     StoreStatus,
@@ -55,12 +60,18 @@ class HashingEmbedder:
 
 
 class MemoryStore:
-    """A Store in a dict; `is_away` makes it unreachable."""
+    """A Store in a dict; `is_away` makes it unreachable. Without a clock, loads and turns are never forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or FrozenClock()
         self.examples: dict[str, Example] = {}
         self.records: dict[str, DecisionRecord] = {}
         self.evidence: dict[ArmKey, ArmSums] = {}
+        self.learned: list[Lesson | Amendment] = []
+        self.reports: dict[str, tuple[Mapping[str, Load], float]] = {}
+        """By worker, with their end."""
+        self.turns: dict[str, tuple[str, float]] = {}
+        """By conversation, with their end."""
         self.counts: dict[tuple[str, str], float] = {}
         self.is_away = False
 
@@ -118,6 +129,8 @@ class MemoryStore:
                 old = self.examples[change.example_id]
                 new = replace(old, uses=old.uses + change.uses, gain=old.gain + change.gain)
                 self.examples[change.example_id] = new
+        if settlement.lesson is not None:
+            self.learned.append(settlement.lesson)
         return True
 
     async def decision(self, decision_id: str) -> DecisionRecord | None:
@@ -126,12 +139,35 @@ class MemoryStore:
 
     async def decisions(self, scope: str | None, limit: int) -> tuple[DecisionRecord, ...]:
         self._reach()
-        found = [one for one in self.records.values() if scope in (None, one.scope)]
+        found = [one for one in reversed(self.records.values()) if scope in (None, one.scope)]
         return tuple(sorted(found, key=lambda one: -one.created_at)[:limit])
 
     async def sums(self) -> Mapping[ArmKey, ArmSums]:
         self._reach()
         return dict(self.evidence)
+
+    async def lessons(self, cursor: str, limit: int) -> LessonPage:
+        self._reach()
+        first = int(cursor or 0)
+        found = tuple(self.learned[first : first + max(0, limit)])
+        return LessonPage(found, str(first + len(found)) if found else cursor)
+
+    async def report_loads(self, worker: str, loads: Mapping[str, Load], ttl_s: float) -> None:
+        self._reach()
+        self.reports[worker] = (dict(loads), self._clock.now() + ttl_s)
+
+    async def loads(self) -> Mapping[str, Mapping[str, Load]]:
+        self._reach()
+        return {worker: loads for worker, (loads, end) in self.reports.items() if end > self._clock.now()}
+
+    async def remember_turn(self, conversation: str, deployment: str, ttl_s: float) -> None:
+        self._reach()
+        self.turns[conversation] = (deployment, self._clock.now() + ttl_s)
+
+    async def last_turn(self, conversation: str) -> str:
+        self._reach()
+        deployment, end = self.turns.get(conversation, ("", 0.0))
+        return deployment if end > self._clock.now() else ""
 
     async def count(self, counters: Mapping[tuple[str, str], float]) -> None:
         self._reach()

@@ -9,7 +9,8 @@ import pytest
 
 from echo_proxy.errors import StoreError, StoreUnavailable
 from echo_proxy.lane import Lane
-from echo_proxy.types import ArmKey, ArmSums, Feedback, PassThrough, Plan, Settlement
+from echo_proxy.online.sample import Heard
+from echo_proxy.types import ArmKey, ArmSums, Evidence, Feedback, Message, PassThrough, Plan, Settlement
 from tests.builders import NOW, answer, call, lane, policy, served
 from tests.fakes import HashingEmbedder, MemoryStore
 
@@ -98,7 +99,7 @@ async def test_an_outcome_is_learned_at_once_and_written_later(teacher: Lane, st
 
     was_written = await teacher.write()
 
-    assert known == ArmSums(0.05, 0.05, 0.05)
+    assert (known.weight, known.reward_sum) == (0.05, pytest.approx(0.045))
     assert (before, was_written) == ({}, True)
     assert list(store.records) == list(store.examples) == [made.request.decision_id]
     assert store.evidence == {key: known}
@@ -159,14 +160,31 @@ async def test_counts_that_could_not_be_written_are_kept() -> None:
     assert store.counts == {("all", "bypass:deadline"): 2.0}
 
 
+async def test_what_is_heard_later_is_learned_once(teacher: Lane, store: MemoryStore) -> None:
+    """A second delivery changes nothing; of an unknown decision nothing is learned."""
+    made = await settled(teacher)
+    await teacher.write()
+    other = Evidence(ArmKey("small+0", "all"), 0.2, 0.5, is_served=False)
+    heard = Heard(made.request.decision_id, {"shadow_agreement": 1.0}, (other,))
+
+    taken = [await teacher.take_heard(one) for one in (heard, heard, replace(heard, decision_id="unknown"))]
+    (record,) = store.records.values()
+
+    assert taken == [True, True, False]
+    assert (record.revision, record.signals["shadow_agreement"], record.evidence[-1]) == (2, 1.0, other)
+    assert teacher.parts.knowledge.sums(other.key).weight == pytest.approx(0.2)
+    assert store.evidence[other.key].weight == pytest.approx(0.2)
+
+
 async def test_reading_takes_over_what_others_learned_and_keeps_what_waits(teacher: Lane, store: MemoryStore) -> None:
     """The store's sums plus what it does not have yet."""
     store.evidence[GUESS] = ArmSums(10.0, 9.0, 8.0)
     await settled(teacher)
 
     await teacher.read()
+    known = teacher.parts.knowledge.sums(GUESS)
 
-    assert teacher.parts.knowledge.sums(GUESS) == ArmSums(10.05, 9.05, 8.05)
+    assert (known.weight, known.reward_sum) == (pytest.approx(10.05), pytest.approx(9.045))
 
 
 async def test_feedback_changes_record_evidence_and_knowledge(teacher: Lane, store: MemoryStore) -> None:
@@ -313,3 +331,60 @@ async def test_counts_survive_a_stop_in_the_middle_of_their_writing(teacher: Lan
     await asyncio.gather(writing, return_exceptions=True)
 
     assert counted(teacher)["key:a decisions"] == 1.0
+
+
+# ---------------------------------------------------------------------- lessons, loads, conversations
+
+
+async def test_what_one_worker_learns_the_other_hears(store: MemoryStore) -> None:
+    """Lessons go through the store, feedback too; hearing one's own again changes nothing."""
+    one, other = lane(store=store), lane(store=store)
+    made = await settled(one)
+    await one.write()
+    await one.take_feedback(made.request.decision_id, Feedback(0.0))
+    for worker in (one, other, one):
+        await worker.read()
+
+    lessons = [worker.parts.knowledge.memory.snapshot() for worker in (one, other)]
+    assert [len(known) for known in lessons] == [1, 1]
+    assert [known[0].quality for known in lessons] == [0.0, 0.0]
+    assert one.parts.knowledge.forecaster.forecasts()[made.decision.arm.name].weight == 1.0
+
+
+async def test_a_deployment_is_busy_until_its_answer_is_settled(store: MemoryStore) -> None:
+    """For this worker at once, for others when they read."""
+    one, other = lane(store=store), lane(store=store)
+    made = await planned(one)
+    deployment = made.decision.arm.deployment
+    await one.read()
+    await other.read()
+    busy = [worker.parts.knowledge.board.total(NOW)[deployment].in_flight for worker in (one, other)]
+    one.settle(made, answer(), [replace(served(), decision=made.decision)])
+
+    assert busy == [1.0, 1.0]
+    assert one.parts.knowledge.board.total(NOW)[deployment].in_flight == 0.0
+
+
+async def test_an_outcome_that_never_comes_frees_the_deployment() -> None:
+    """And is counted."""
+    one = lane()
+    made = await planned(one)
+    one.give_up(made)
+
+    assert all(load.in_flight == 0 for load in one.parts.knowledge.board.total(NOW).values())
+    assert counted(one)["key:a unsettled"] == 1.0
+
+
+async def test_a_conversation_stays_with_its_deployment(store: MemoryStore) -> None:
+    """The second turn sees who answered the first, in any worker; the penalty stands in the decision."""
+    sticky = policy(stickiness={"switch_cost": 0.5}, **TEACHER)
+    one, other = lane(sticky, store), lane(sticky, store)
+    await settled(one)
+    await one.write()
+    turns = (*call().messages, Message("assistant", "Paris."), Message("user", "And of Spain?"))
+
+    made = await planned(other, messages=turns)
+
+    (taken,) = made.decision.taken
+    assert (taken.name, taken.why) == ("switch", "the conversation is with large")
+    assert {arm for arm, p in zip(made.decision.arms, taken.penalties, strict=True) if p} == {"small+0", "small+2"}

@@ -1,13 +1,16 @@
 """plan(), reroute(), settle() and revise(), over fakes."""
 
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
 
 from echo_proxy.errors import EmbedderError
-from echo_proxy.pipeline import plan, reroute, revise, settle
-from echo_proxy.types import ArmKey, ArmSums, Attempt, ExampleIncrement, Feedback, Increment, Prompt, Settlement
+from echo_proxy.online.combine import combine
+from echo_proxy.online.sample import Heard
+from echo_proxy.pipeline import amend, plan, reroute, revise, settle
+from echo_proxy.types import ArmKey, ArmSums, Attempt, Evidence, Feedback, Increment, Prompt, Settlement
 from tests.builders import (
     LARGE,
     NOW,
@@ -110,6 +113,10 @@ async def test_a_failed_attempt_draws_again_among_what_is_left() -> None:
 # ------------------------------------------------------------------ settle
 
 
+GUESS = combine({}, policy().judge, 0.05).estimate
+"""Quality of an answer that nothing speaks against."""
+
+
 def increment(arm: str, weight: float, reward: float) -> Increment:
     return Increment(ArmKey(arm, "all"), ArmSums(weight, weight * reward, weight * reward**2))
 
@@ -123,7 +130,7 @@ def test_an_answer_of_the_teacher_teaches() -> None:
     assert made.refusal is None
     assert made.example is not None
     assert made.settlement.record.admitted_id == made.example.id == "d1"
-    assert made.settlement.increments == (increment("large+0", 0.05, 1.0),)
+    assert made.settlement.increments == (increment("large+0", 0.05, GUESS),)
     assert made.settlement.example_increments == ()
     assert made.settlement.record.revision == 1
 
@@ -139,7 +146,10 @@ def test_the_examples_in_the_prompt_are_credited() -> None:
     """With the weight that validators have."""
     made = settle(plan_with_example(), answer(), [served(SMALL)], policy())
 
-    assert made.settlement.example_increments == (ExampleIncrement("e1", 0.05, 0.05),)
+    (credit,) = made.settlement.example_increments
+
+    assert (credit.example_id, credit.uses) == ("e1", pytest.approx(0.05 + 0.95 * 0.1))
+    assert credit.gain == pytest.approx(credit.uses * made.settlement.record.quality)
     assert (made.settlement.record.n_examples, made.settlement.record.example_ids) == (1, ("e1",))
 
 
@@ -192,6 +202,34 @@ def test_feedback_replaces_what_was_believed() -> None:
     assert (third.record.quality, third.record.feedback, third.record.reward) == (0.75, 0.75, 0.75)
 
 
+SHADOW = Evidence(ArmKey("large+0", "all"), 0.2, 0.6, is_served=False)
+NEWS = (
+    Heard("d1", {"verdict_first": 0.3, "verdict_second": 0.5}),
+    Heard("d1", {"shadow_agreement": 0.2}, (SHADOW,)),
+    Heard("d1", {"feedback": 0.25}, comment="meh"),
+)
+
+
+@pytest.mark.parametrize("order", list(permutations(NEWS)) + list(permutations(NEWS[:2])))
+def test_what_comes_later_may_come_in_any_order(order: tuple[Heard, ...]) -> None:
+    """Sums, credit and record are as if all had been known at once; the second arm's evidence is added once."""
+    rules = policy(judge={"sampled": {"model_group": "judge"}})
+    made = [settle(plan_with_example(), answer(), [served(SMALL)], rules).settlement]
+    for heard in order:
+        made.append(amend(made[-1].record, heard, rules))
+    last = made[-1].record
+    all_known = {**made[0].record.signals, **{k: v for heard in order for k, v in heard.signals.items()}}
+    expected = combine(all_known, rules.judge, rules.reward.unjudged_weight)
+
+    assert (last.quality, last.quality_weight, dict(last.signals)) == (expected.estimate, expected.weight, all_known)
+    assert [one for one in last.evidence if not one.is_served] == [SHADOW]
+    assert totals(*made) == pytest.approx([expected.weight + 0.2, expected.weight * last.reward + 0.2 * 0.6])
+    assert sum(one.gain for each in made for one in each.example_increments) == pytest.approx(
+        expected.weight * expected.estimate
+    )
+    assert last.feedback == all_known.get("feedback")
+
+
 def test_feedback_is_the_examples_credit_too() -> None:
     """Their uses count one answer, their gain what it was worth."""
     first = settle(plan_with_example(), answer(), [served(SMALL)], policy()).settlement
@@ -215,3 +253,12 @@ def test_what_an_answer_cost_still_counts_after_feedback() -> None:
     first = settle(a_plan(decision=a_plan().decision), answer(cost_usd=0.001), [served(LARGE)], rules).settlement
 
     assert revise(first.record, Feedback(1.0), rules).record.reward == pytest.approx(0.75)
+
+
+def test_a_late_answer_is_worth_less_but_teaches_what_it_was() -> None:
+    """Lateness is foreseen by the deadline step; counted in the evidence too it would weigh twice."""
+    hurried = policy(deadline={"answer_s": 1.0})
+    made = settle(a_plan(), answer(), [served()], hurried).settlement.record
+
+    assert made.reward == 0.0
+    assert made.evidence[0].reward > 0.5

@@ -73,6 +73,11 @@ def test_a_policy_is_read(tmp_path: Path) -> None:
             "n_examples: two}",
             "p.yaml:7: arms.0.n_examples: Input should be a valid integer, got 'two'",
         ),
+        (
+            "  epsilon: 0.1",
+            "  estimate: {kind: linear, noise: 2}",
+            "p.yaml:13: bandit.estimate.noise: Input should be less than or equal to 1",
+        ),
         ("  epsilon: 0.1", "  epsilon: yes", "p.yaml:13: bandit.epsilon: Input should be a valid number, got True"),
         ("    teacher: true", "    teacher: 1", "p.yaml:9: arms.1.teacher: Input should be a valid boolean, got 1"),
         (

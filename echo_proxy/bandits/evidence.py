@@ -5,25 +5,14 @@ by adding the difference.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf, isfinite
 
 import numpy as np
 
-from echo_proxy.types import ArmSums, Vector
+from echo_proxy.types import ArmSums, Estimates, Vector
 
 NEGLIGIBLE_WEIGHT = 1e-9
 """Evidence below this counts as none: it is what rounding leaves after a correction, not an observation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimates:
-    """What a bandit sees of its arms, in one fixed order."""
-
-    weights: Vector
-    """Evidence weight per arm, prior included, shape (n_arms,), at least 0."""
-    means: Vector
-    """Expected reward per arm, prior included, shape (n_arms,), in [0, 1]."""
 
 
 def evidence(weight: float, reward: float) -> ArmSums:
@@ -99,21 +88,27 @@ def combine(sums: Sequence[ArmSums], prior_mean: float | Vector, prior_weight: f
     totals = weights + counts  # (n_arms,)
     is_known = totals > NEGLIGIBLE_WEIGHT  # (n_arms,)
     means = np.where(is_known, (rewards + counts * priors) / np.where(is_known, totals, 1.0), priors)
-    return Estimates(totals, np.clip(means, 0.0, 1.0))
+    means = np.clip(means, 0.0, 1.0)
+    # of a Beta distribution with that mean and that many observations; at most that of a fair coin
+    deviations = np.sqrt(means * (1.0 - means) / (totals + 1.0))  # (n_arms,)
+    return Estimates(totals, means, deviations)
 
 
-def check_estimates(weights: Vector, means: Vector) -> None:
+def check_estimates(seen: Estimates) -> None:
     """Refuse what no bandit can decide on.
 
     Raises:
-        ValueError: there is no arm, shapes disagree, a weight is negative, or a value is not finite.
+        ValueError: there is no arm, shapes disagree, a weight or deviation is negative, or a value is not finite.
     """
-    if weights.ndim != 1 or weights.shape != means.shape or weights.size == 0:
-        raise ValueError(f"weights and means must both have shape (n_arms,), got {weights.shape} and {means.shape}")
-    if not (np.isfinite(weights).all() and (weights >= 0.0).all()):
-        raise ValueError(f"weights must be finite and at least 0, got {weights.tolist()}")
-    if not np.isfinite(means).all():
-        raise ValueError(f"means must be finite, got {means.tolist()}")
+    if seen.means.ndim != 1 or seen.means.size == 0:
+        raise ValueError(f"means must have shape (n_arms,), got {seen.means.shape}")
+    if not np.isfinite(seen.means).all():
+        raise ValueError(f"means must be finite, got {seen.means.tolist()}")
+    for name, values in (("weights", seen.weights), ("deviations", seen.deviations)):
+        if values.shape != seen.means.shape:
+            raise ValueError(f"{name} must have the shape of means {seen.means.shape}, got {values.shape}")
+        if not (np.isfinite(values).all() and (values >= 0.0).all()):
+            raise ValueError(f"{name} must be finite and at least 0, got {values.tolist()}")
 
 
 def _per_arm(name: str, value: float | Vector, n_arms: int, most: float) -> Vector:

@@ -6,7 +6,7 @@ from math import fsum, isclose
 import numpy as np
 
 from echo_proxy.bandits.evidence import check_estimates
-from echo_proxy.types import Vector
+from echo_proxy.types import Estimates, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ class Fixed:
             raise ValueError(f"arm must be in [0, {n_arms}), got {arm}")
         return cls(tuple(float(index == arm) for index in range(n_arms)))
 
-    def pmf(self, weights: Vector, means: Vector) -> Vector:
+    def pmf(self, seen: Estimates) -> Vector:
         """The given probabilities, shape (n_arms,).
 
         Raises:
             ValueError: the estimates are not usable, or speak of another number of arms.
         """
-        check_estimates(weights, means)
-        if means.size != len(self.probabilities):
-            raise ValueError(f"expected estimates of {len(self.probabilities)} arms, got {means.size}")
+        check_estimates(seen)
+        if seen.means.size != len(self.probabilities):
+            raise ValueError(f"expected estimates of {len(self.probabilities)} arms, got {seen.means.size}")
         return np.array(self.probabilities, dtype=np.float64)

@@ -7,7 +7,7 @@ import numpy as np
 
 from echo_proxy.bandits.evidence import NEGLIGIBLE_WEIGHT, check_estimates
 from echo_proxy.bandits.ties import share_of_best
-from echo_proxy.types import Vector
+from echo_proxy.types import Estimates, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +21,14 @@ class Ucb1:
         if not (isfinite(self.width) and self.width >= 0.0):
             raise ValueError(f"width must be finite and at least 0, got {self.width}")
 
-    def pmf(self, weights: Vector, means: Vector) -> Vector:
+    def pmf(self, seen: Estimates) -> Vector:
         """Probabilities, shape (n_arms,): one for the highest bound, shared by ties, zero for all others.
-
-        Args:
-            weights: evidence weight per arm, shape (n_arms,).
-            means: expected reward per arm, shape (n_arms,).
 
         Raises:
             ValueError: the estimates are not usable.
         """
-        check_estimates(weights, means)
-        return share_of_best(upper_bounds(weights, means, self.width))
+        check_estimates(seen)
+        return share_of_best(upper_bounds(seen.weights, seen.means, self.width))
 
 
 def upper_bounds(weights: Vector, means: Vector, width: float) -> Vector:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from echo_proxy.bandits.evidence import check_estimates
-from echo_proxy.types import Vector
+from echo_proxy.types import Estimates, Vector
 
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
     """Gives every arm the same probability."""
 
-    def pmf(self, weights: Vector, means: Vector) -> Vector:
+    def pmf(self, seen: Estimates) -> Vector:
         """One over n_arms for each, shape (n_arms,). Raises ValueError when the estimates are not usable."""
-        check_estimates(weights, means)
-        return np.full(means.size, 1.0 / means.size)
+        check_estimates(seen)
+        return np.full(seen.means.size, 1.0 / seen.means.size)

@@ -1,6 +1,7 @@
 """What is LiteLLM asking of us, in our words? Request dicts of three endpoints become a Call."""
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -33,6 +34,8 @@ def call_from(model_group: str, messages: Sequence[Mapping[str, Any]] | None, kw
         is_opted_out=_header(metadata, "x-echo-bypass").lower() in _OPT_OUT,
         wants_json=_response_format(endpoint, kwargs) == "json_object",
         is_streamed=bool(kwargs.get("stream")),
+        deadline_s=_deadline_s(_header(metadata, "x-echo-deadline-ms")),
+        preference=_preference(_header(metadata, "x-echo-preference")),
     )
 
 
@@ -133,6 +136,26 @@ def _response_format(endpoint: str, kwargs: Kwargs) -> str:
 def _inner(kwargs: Kwargs, name: str) -> Any:
     outer = kwargs.get(name)
     return outer.get("format") if isinstance(outer, Mapping) else None
+
+
+def _deadline_s(header: str) -> float | None:
+    """Seconds; None without the header, or when it is no number above 0: a wrong wish must not fail the call."""
+    wanted = _number(header)
+    return wanted / 1000 if wanted is not None and wanted > 0 else None
+
+
+def _preference(header: str) -> float | None:
+    """[0, 1]; None without the header, or when it is another value."""
+    wanted = _number(header)
+    return wanted if wanted is not None and 0 <= wanted <= 1 else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _header(metadata: Mapping[str, Any], name: str) -> str:

@@ -119,6 +119,10 @@ def check_policy(policy: Policy, config: LiteLLMConfig) -> None:
     groups = {one.model_group for one in config.deployments}
     for group in policy.match.model_groups:
         _must_know(group, groups, f"policy {policy.name}: match.model_groups", "a model_name", config.path)
+    if sampled := policy.judge.sampled:
+        for field, named in (("model_group", sampled.model_group), ("reference_group", sampled.reference_group)):
+            if named is not None:
+                _must_know(named, groups, f"policy {policy.name}: judge.sampled.{field}", "a model_name", config.path)
     known = {name for one in config.deployments if one.model_group in policy.match.model_groups for name in one.names}
     for index, arm in enumerate(policy.arms):
         _must_know(

@@ -12,6 +12,7 @@ from echo_proxy.app import App
 from echo_proxy.errors import EmbedderError
 from echo_proxy.lane import Lane
 from echo_proxy.litellm.answers import answer_from, failure_from, is_deployment_to_blame, is_from_cache
+from echo_proxy.litellm.beside import ours
 from echo_proxy.litellm.calls import call_from, ticket_of
 from echo_proxy.litellm.flights import Flight, FlightBook
 from echo_proxy.litellm.rewrite import rewrite
@@ -44,7 +45,10 @@ class Desk:
         messages: Sequence[Mapping[str, Any]] | None,
         kwargs: Mapping[str, Any],
     ) -> Sequence[Deployment]:
-        """The deployments that may serve this attempt; never empty unless `healthy` is."""
+        """The deployments that may serve this attempt; never empty unless `healthy` is, or the call is our own."""
+        own = ours(model_group, healthy)
+        if own is not None:
+            return own
         lane = self.app.lane_for(model_group)
         ticket = ticket_of(kwargs)
         flight = self._flights.get(ticket)
@@ -72,7 +76,7 @@ class Desk:
         decision = None if plan.is_shadow else plan.decision
         flight = Flight(lane, plan, self._clock.monotonic(), decision, awaits_deployment=True)
         for lost in self._flights.put(ticket, flight):
-            lost.lane.counts.add(lost.plan.request.scope, "unsettled")
+            lost.lane.give_up(lost.plan)
         self._note_headers(ticket, _plan_headers(plan))
         return healthy if decision is None else _named(decision.arm.deployment, healthy)
 
@@ -193,7 +197,9 @@ class Desk:
 
 
 def _plan_headers(plan: Plan) -> dict[str, str]:
+    is_welcome = plan.decision.invites_feedback and not plan.is_shadow
     return {
+        **({"x-echo-feedback": "welcome"} if is_welcome else {}),
         "x-echo-decision-id": plan.request.decision_id,
         "x-echo-policy": plan.policy,
         "x-echo-would-be-arm" if plan.is_shadow else "x-echo-arm": plan.decision.arm.name,

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import litellm
 from fastapi import FastAPI
@@ -12,6 +13,7 @@ from litellm.proxy._types import LiteLLMRoutes
 from echo_proxy.admin.routes import make_router
 from echo_proxy.app import App, build_app
 from echo_proxy.clock import SystemClock
+from echo_proxy.litellm.beside import RouterModels
 from echo_proxy.litellm.calls import caller_from_auth
 from echo_proxy.litellm.config import CALLBACK, PROVIDER, LiteLLMConfig, check_policy, read_litellm_config
 from echo_proxy.litellm.desk import Desk
@@ -41,11 +43,19 @@ async def startup() -> None:
         app.must_fit(lambda policy: check_policy(policy, config))
         _add_missing_lines(config, is_launched=settings.litellm_config is not None)
         _warm_up_local_models(config, settings)
+    app.ask_by(RouterModels(_router, SystemClock()))
     await app.start()
     set_desk(Desk(app, SystemClock()))
     _add_routes(proxy_app, app, user_api_key_auth)
     _stop_with_the_loop(app)
     log.info("Echo is up: policies %s", ", ".join(app.lanes))
+
+
+def _router() -> Any:
+    """LiteLLM makes it after this hook, and again when its config changes."""
+    from litellm.proxy import proxy_server
+
+    return proxy_server.llm_router
 
 
 def _config(settings: Settings) -> LiteLLMConfig | None:

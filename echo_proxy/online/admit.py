@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from echo_proxy.online.judge import is_refusal
 from echo_proxy.online.receive import n_user_turns
+from echo_proxy.online.validators import is_refusal
 from echo_proxy.policy import Policy
 from echo_proxy.protocols import Examples
 from echo_proxy.types import Example, Outcome, Plan, Quality, Query

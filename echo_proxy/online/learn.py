@@ -21,9 +21,9 @@ def evidence_from(attempts: Sequence[Attempt], quality: Quality, earned: float) 
     return tuple(learned)
 
 
-def revised(evidence: Sequence[Evidence], earned: float) -> tuple[Evidence, ...]:
-    """The same evidence when the answer turns out to have earned something else, with full weight."""
-    return tuple(replace(one, weight=1.0, reward=earned) if one.is_served else one for one in evidence)
+def revised(evidence: Sequence[Evidence], weight: float, earned: float) -> tuple[Evidence, ...]:
+    """The same evidence when the answer turns out to have earned something else."""
+    return tuple(replace(one, weight=weight, reward=earned) if one.is_served else one for one in evidence)
 
 
 def increments_between(before: Sequence[Evidence], after: Sequence[Evidence]) -> tuple[Increment, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from echo_proxy.online.combine import FEEDBACK
 from echo_proxy.policy import LogPolicy
 from echo_proxy.types import (
     Attempt,
@@ -10,7 +11,6 @@ from echo_proxy.types import (
     Decision,
     DecisionRecord,
     Evidence,
-    Feedback,
     Json,
     Outcome,
     Plan,
@@ -59,28 +59,28 @@ def record_of(
         admitted_id="",
         feedback=None,
         explanation=explain(plan, outcome, quality, rules),
+        signals=quality.signals,
+        deadline_s=last.situation.conditions.deadline_s if last.situation else None,
     )
 
 
 def revised_record(
-    record: DecisionRecord, feedback: Feedback, earned: float, evidence: tuple[Evidence, ...]
+    record: DecisionRecord, quality: Quality, earned: float, evidence: tuple[Evidence, ...], comment: str = ""
 ) -> DecisionRecord:
-    """The next revision, once a reader has said what the answer was worth."""
-    signals = record.explanation.get("signals")
-    known = signals if isinstance(signals, dict) else {}
+    """The next revision, once more is known of what the answer was worth."""
+    explanation: dict[str, Json] = {**record.explanation, "signals": dict(quality.signals)}
+    if comment:
+        explanation["comment"] = comment
     return replace(
         record,
         revision=record.revision + 1,
-        quality=feedback.score,
-        quality_weight=1.0,
+        quality=quality.estimate,
+        quality_weight=quality.weight,
         reward=earned,
         evidence=evidence,
-        feedback=feedback.score,
-        explanation={
-            **record.explanation,
-            "signals": {**known, "feedback": feedback.score},
-            "comment": feedback.comment,
-        },
+        feedback=quality.signals.get(FEEDBACK),
+        signals=quality.signals,
+        explanation=explanation,
     )
 
 
@@ -138,12 +138,21 @@ def _decision(decision: Decision) -> Json:
         name: {"probability": round(p, 6), "mean_reward": round(mean, 4), "weight": round(weight, 3)}
         for name, p, mean, weight in zip(decision.arms, decision.pmf, decision.means, decision.weights, strict=True)
     }
+    taken: dict[str, Json] = {
+        one.name: {
+            "why": one.why,
+            "from": {arm: round(p, 4) for arm, p in zip(decision.arms, one.penalties, strict=True) if p},
+        }
+        for one in decision.taken
+    }
     return {
         "arm": decision.arm.name,
         "propensity": decision.propensity,
         "segment": decision.segment,
         "arms": arms,
         "adjustments": list(decision.adjustments),
+        "taken": taken,
+        "invites_feedback": decision.invites_feedback,
         "seed": decision.seed,
     }
 

@@ -33,6 +33,9 @@ def receive(call: Call, policy: Policy, now: float) -> Request | PassThrough:
         is_streamed=call.is_streamed,
         received_at=now,
         rooms=call.rooms,
+        deadline_s=call.deadline_s,
+        preference=call.preference,
+        conversation=conversation_of(scope_of(call.caller, policy.scope), system, dialogue[0].content),
     )
 
 
@@ -58,6 +61,11 @@ def scope_of(caller: Caller, share: str) -> str:
 def partition_of(system: str, wants_json: bool) -> str:
     """Hash of what changes the meaning of a request beside its words, 16 hex digits."""
     return hashlib.sha256(f"{system}\x00{'json' if wants_json else 'text'}".encode()).hexdigest()[:16]
+
+
+def conversation_of(scope: str, system: str, first_turn: str) -> str:
+    """What all turns of a conversation share, 32 hex digits; whoever begins with the same words shares it too."""
+    return hashlib.sha256("\x00".join((scope, system, first_turn)).encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def new_id(now: float) -> str:

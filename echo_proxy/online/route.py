@@ -1,17 +1,19 @@
 """Which arm answers?"""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from echo_proxy.bandits.evidence import Estimates, combine
 from echo_proxy.bandits.floor import with_floor
-from echo_proxy.bandits.make import make_bandit
+from echo_proxy.bandits.make import make_bandit, otherwise
+from echo_proxy.online.adjust import adjustments
+from echo_proxy.online.best_effort import worth
+from echo_proxy.online.estimate import drift, estimate
 from echo_proxy.online.knowledge import Knowledge
-from echo_proxy.online.segment import segment_of
-from echo_proxy.policy import Policy, Prior
-from echo_proxy.types import Arm, ArmKey, Decision, Request, Selection, Vector
+from echo_proxy.online.solicit import invites_feedback
+from echo_proxy.policy import BestEffortPolicy, Policy
+from echo_proxy.types import Adjustment, Arm, Decision, Estimates, Request, Selection, Situation, Vector
 
 _BYTES_PER_TOKEN = 3.0
 """Few, so that a prompt is rather taken for too long: English has about 4. # guess, not yet measured"""
@@ -19,6 +21,19 @@ _TOKENS_PER_TURN = 8
 """What a chat template adds. # guess, not yet measured"""
 _ANSWER_SHARE = 0.25
 """Share of the context that stays for the answer. # guess, not yet measured"""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How likely each arm is, and why."""
+
+    seen: Estimates
+    """What is expected of the arms, before anything is taken."""
+    taken: tuple[Adjustment, ...]
+    pmf: Vector
+    """Shape (n_arms,), each at least the floor."""
+    notes: tuple[str, ...] = ()
+    """What else was done, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +45,7 @@ class _Feasible:
 def route(
     request: Request,
     selection: Selection,
+    situation: Situation,
     available: Collection[str],
     policy: Policy,
     knowledge: Knowledge,
@@ -44,28 +60,48 @@ def route(
     feasible = _feasible(policy.to_arms(), request, selection, available)
     if not feasible.arms:
         return None
-    segment = segment_of(request, selection, policy.bandit.segments)
-    evidence = _evidence(feasible.arms, segment, selection, policy, knowledge)
-    names = tuple(arm.name for arm in feasible.arms)
-    bandit = make_bandit(policy.bandit, names)
-    pmf = with_floor(bandit.pmf(evidence.weights, evidence.means), policy.bandit.floor)
-    index = draw(pmf, seed)
+    choice = choose(feasible.arms, situation, policy, knowledge, request.received_at)
+    index = draw(choice.pmf, seed)
     return Decision(
         arm=feasible.arms[index],
-        propensity=float(pmf[index]),
-        segment=segment,
-        arms=names,
-        pmf=tuple(map(float, pmf)),
-        means=tuple(map(float, evidence.means)),
-        weights=tuple(map(float, evidence.weights)),
-        adjustments=(*feasible.adjustments, f"floor {policy.bandit.floor:g}"),
+        propensity=float(choice.pmf[index]),
+        segment=situation.segment,
+        arms=tuple(arm.name for arm in feasible.arms),
+        pmf=tuple(map(float, choice.pmf)),
+        means=tuple(map(float, choice.seen.means)),
+        weights=tuple(map(float, choice.seen.weights)),
+        adjustments=(*feasible.adjustments, *choice.notes, f"floor {policy.bandit.floor:g}"),
         seed=seed,
+        deviations=tuple(map(float, choice.seen.deviations)),
+        taken=choice.taken,
+        situation=situation,
+        invites_feedback=policy.solicit is not None
+        and invites_feedback(choice.pmf, policy.bandit.floor, policy.solicit),
     )
+
+
+def choose(arms: Sequence[Arm], situation: Situation, policy: Policy, knowledge: Knowledge, now: float) -> Choice:
+    """How likely each arm should be in a situation; nothing is drawn."""
+    seen = estimate(arms, situation, policy, knowledge)
+    changed = drift(arms, policy, knowledge, now)
+    rules, conditions = policy.bandit, situation.conditions
+    weighed = worth(arms, seen.means, conditions, knowledge.values) if isinstance(rules, BestEffortPolicy) else None
+    notes: tuple[str, ...] = ()
+    if isinstance(rules, BestEffortPolicy) and isinstance(weighed, str):
+        notes = (f"{rules.otherwise} instead of best_effort: {weighed}",)
+        rules, weighed = otherwise(rules), None
+    others = adjustments(arms, seen.means, conditions, policy, is_load_weighed=weighed is not None)
+    taken = tuple(one for one in (changed, weighed, *others) if isinstance(one, Adjustment))
+    means = seen.means - sum((np.array(one.penalties) for one in taken), np.zeros(len(arms)))  # (n_arms,)
+    bandit = make_bandit(rules, tuple(arm.name for arm in arms))
+    pmf = with_floor(bandit.pmf(replace(seen, means=means)), policy.bandit.floor)
+    return Choice(seen, taken, pmf, notes)
 
 
 def draw(pmf: Vector, seed: int) -> int:
     """Index drawn from the probabilities; the same seed draws the same index."""
-    return int(np.random.default_rng(seed).choice(len(pmf), p=pmf / pmf.sum()))
+    cumulated = (pmf / pmf.sum()).cumsum()  # (n_arms,); as Generator.choice does, without its checks
+    return int(np.searchsorted(cumulated / cumulated[-1], np.random.default_rng(seed).random(), side="right"))
 
 
 def _feasible(arms: Sequence[Arm], request: Request, selection: Selection, available: Collection[str]) -> _Feasible:
@@ -97,29 +133,3 @@ def _fits(arm: Arm, request: Request, selection: Selection) -> bool:
     texts += [text for one in shown for text in (one.example.request, one.example.response)]
     n_tokens = sum(len(text.encode()) / _BYTES_PER_TOKEN + _TOKENS_PER_TURN for text in texts)
     return n_tokens <= room * (1 - _ANSWER_SHARE)
-
-
-def _evidence(
-    arms: Sequence[Arm], segment: str, selection: Selection, policy: Policy, knowledge: Knowledge
-) -> Estimates:
-    priors = [_prior(arm, selection, policy.bandit.prior) for arm in arms]
-    return combine(
-        [knowledge.sums(ArmKey(arm.name, segment)) for arm in arms],
-        np.array([prior.reward for prior in priors]),  # (n_arms,)
-        np.array([prior.weight for prior in priors]),  # (n_arms,)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Prior:
-    reward: float
-    weight: float
-
-
-def _prior(arm: Arm, selection: Selection, prior: Prior) -> _Prior:
-    """What is known of the examples is known of the arm that takes them."""
-    if arm.prior_reward is not None:
-        return _Prior(arm.prior_reward, prior.weight)
-    if prior.utility_weight and arm.n_examples and selection.chosen:
-        return _Prior(selection.chosen[0].utility, prior.utility_weight)
-    return _Prior(prior.reward, prior.weight)

@@ -7,13 +7,18 @@ from echo_proxy.types import Names, Request, Selection
 
 def segment_of(request: Request, selection: Selection, rules: Segments | None) -> str:
     """A label that holds its own bounds: when the bounds change, evidence starts fresh under new labels."""
+    best = selection.chosen[0] if selection.chosen else None
+    names = best.names if best else (Names.MISSING if names_in(request.text) else Names.NONE)
+    return label(best.utility if best else None, names, rules)
+
+
+def label(utility: float | None, names: Names, rules: Segments | None) -> str:
+    """The same from the best chosen example's utility (None = none is chosen) and from its names."""
     if rules is None:
         return "all"
-    best = selection.chosen[0] if selection.chosen else None
-    band = _band(best.utility, rules.utility_edges) if best else "none"
+    band = "none" if utility is None else _band(utility, rules.utility_edges)
     if not rules.names:
         return f"utility={band}"
-    names = best.names if best else (Names.MISSING if names_in(request.text) else Names.NONE)
     if names is Names.MISSING:
         return "names=missing"  # an example about something else helps little, however near it lies
     return f"utility={band} names={names}"

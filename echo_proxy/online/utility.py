@@ -22,7 +22,7 @@ class BetaUtility:
 
     def utilities(self, request: Request, candidates: Sequence[Candidate]) -> Vector:
         """Utilities, shape (n_candidates,), in [0, 1]."""
-        outcomes = _pooled_outcomes(candidates)  # (n_candidates, 2)
+        outcomes = pooled_outcomes(candidates)  # (n_candidates, 2)
         uses = np.maximum(outcomes[:, 0], 0.0)
         gain = np.clip(outcomes[:, 1], 0.0, uses)
         weight = self.rules.prior_weight
@@ -31,7 +31,7 @@ class BetaUtility:
         return useful
 
 
-def _pooled_outcomes(candidates: Sequence[Candidate]) -> Vector:
+def pooled_outcomes(candidates: Sequence[Candidate]) -> Vector:
     """Uses and gain of each candidate's response, shape (n_candidates, 2).
 
     Candidates that say the same share their outcomes: what the model could not make use of once, it cannot make use

@@ -6,7 +6,18 @@ from typing import TypeVar
 
 from echo_proxy.errors import StoreUnavailable
 from echo_proxy.protocols import Clock, Store
-from echo_proxy.types import ArmKey, ArmSums, Candidate, DecisionRecord, Example, Query, Settlement, StoreStatus
+from echo_proxy.types import (
+    ArmKey,
+    ArmSums,
+    Candidate,
+    DecisionRecord,
+    Example,
+    LessonPage,
+    Load,
+    Query,
+    Settlement,
+    StoreStatus,
+)
 
 T = TypeVar("T")
 
@@ -78,6 +89,26 @@ class BreakerStore:
     async def sums(self) -> Mapping[ArmKey, ArmSums]:
         """As the store."""
         return await self._guard(self._store.sums)
+
+    async def lessons(self, cursor: str, limit: int) -> LessonPage:
+        """As the store."""
+        return await self._guard(lambda: self._store.lessons(cursor, limit))
+
+    async def report_loads(self, worker: str, loads: Mapping[str, Load], ttl_s: float) -> None:
+        """As the store."""
+        await self._guard(lambda: self._store.report_loads(worker, loads, ttl_s))
+
+    async def loads(self) -> Mapping[str, Mapping[str, Load]]:
+        """As the store."""
+        return await self._guard(self._store.loads)
+
+    async def remember_turn(self, conversation: str, deployment: str, ttl_s: float) -> None:
+        """As the store."""
+        await self._guard(lambda: self._store.remember_turn(conversation, deployment, ttl_s))
+
+    async def last_turn(self, conversation: str) -> str:
+        """As the store."""
+        return await self._guard(lambda: self._store.last_turn(conversation))
 
     async def count(self, counters: Mapping[tuple[str, str], float]) -> None:
         """As the store."""

@@ -22,3 +22,5 @@ class StoreConfig:
     """A decision is kept no longer than this after it was taken, whatever its record says."""
     log_length: int
     """About so many decisions can be listed; older ones can still be asked for by id until they expire."""
+    memory_length: int = 5000
+    """About so many of the newest lessons are kept; amendments count like lessons."""

@@ -68,6 +68,16 @@ class Keys:
         return f"{self.root}:log"
 
     @property
+    def lessons(self) -> str:
+        """STREAM: what settled decisions teach, oldest first."""
+        return f"{self.root}:lessons"
+
+    @property
+    def loads(self) -> str:
+        """HASH: how busy each worker finds its deployments, by worker."""
+        return f"{self.root}:loads"
+
+    @property
     def arms(self) -> str:
         """SET: keys of all arms that have evidence."""
         return f"{self.root}:arms"
@@ -84,6 +94,14 @@ class Keys:
     def decision(self, decision_id: str) -> str:
         """HASH: one decision."""
         return f"{self.root}:decision:{decision_id}"
+
+    def scope_log(self, scope: str) -> str:
+        """STREAM: settled decisions of one scope, oldest first."""
+        return f"{self.log}:{tag(scope)}"
+
+    def conversation(self, conversation: str) -> str:
+        """STRING: which deployment answered its last turn."""
+        return f"{self.root}:conversation:{conversation}"
 
     def count(self, scope: str) -> str:
         """HASH: counts of one scope."""

@@ -77,15 +77,16 @@ def decision_fields(record: DecisionRecord) -> dict[str, str]:
         {"arm": e.key.arm, "segment": e.key.segment, "weight": e.weight, "reward": e.reward, "is_served": e.is_served}
         for e in record.evidence
     ]
-    values["explanation"] = dict(record.explanation)
+    values |= {"explanation": dict(record.explanation), "signals": dict(record.signals)}
     return {name: value if name in _PLAIN else json.dumps(value) for name, value in values.items()}
 
 
 def decision_from(found: Mapping[str, str]) -> DecisionRecord:
-    """The decision whose fields these are."""
+    """The decision whose fields these are; one that was added since it was stored takes its default."""
     values: dict[str, Any] = {
         field.name: found[field.name] if field.name in _PLAIN else json.loads(found[field.name])
         for field in fields(DecisionRecord)
+        if field.name in found
     }
     values["evidence"] = tuple(
         Evidence(ArmKey(e["arm"], e["segment"]), e["weight"], e["reward"], e["is_served"]) for e in values["evidence"]

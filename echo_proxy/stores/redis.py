@@ -9,33 +9,22 @@ from redis.exceptions import ResponseError
 from echo_proxy.errors import StoreError, StoreUnavailable
 from echo_proxy.protocols import Clock, Reembedding
 from echo_proxy.stores.config import StoreConfig
-from echo_proxy.stores.fading import faded, fading_factor
-from echo_proxy.stores.keys import Keys
 from echo_proxy.stores.mismatch import check_meta, meta_of
-from echo_proxy.stores.records import (
-    check_finite,
-    check_settlement,
-    decision_end,
-    decision_from,
-    example_fields,
-    example_from,
-    vector_bytes,
-)
-from echo_proxy.stores.redis_connect import Connection, connect
+from echo_proxy.stores.records import example_fields, example_from, vector_bytes
+from echo_proxy.stores.redis_connect import connect
 from echo_proxy.stores.redis_engine import check_search, engine_name, wait_until_loaded
 from echo_proxy.stores.redis_errors import is_missing_index, redis_errors
 from echo_proxy.stores.redis_index import ExampleIndex, Found, SlotClient, distance_of
+from echo_proxy.stores.redis_ledger import RedisLedger, as_texts
 from echo_proxy.stores.redis_reembed import RedisReembedding
-from echo_proxy.stores.redis_scripts import SETTLE, expiry_ms, settle_arguments, settle_keys
-from echo_proxy.types import ArmKey, ArmSums, Candidate, DecisionRecord, Example, Query, Settlement, StoreStatus
+from echo_proxy.stores.redis_scripts import expiry_ms
+from echo_proxy.types import Candidate, Example, Query, StoreStatus
 
 _ROUNDING = 1e-6
 """float32 distances of equal vectors differ from 0 by less."""
-_LOG_CHUNK = 500
-"""Log entries read at once when one scope's decisions are looked for."""
 
 
-class RedisStore:
+class RedisStore(RedisLedger):
     """A Store in Redis 8 or later, or any Redis with the search module. Belongs to one event loop."""
 
     def __init__(
@@ -48,13 +37,10 @@ class RedisStore:
         read_timeout_s: float = 0.5,
         open_timeout_s: float = 5.0,
     ) -> None:
-        self._config = config
+        super().__init__(config, clock)
         self._url = url
-        self._clock = clock
         self._timeouts = (connect_timeout_s, read_timeout_s)
         self._open_timeout_s = open_timeout_s
-        self._keys = Keys(config.policy)
-        self._connection: Connection | None = None
         self._index_in_use: ExampleIndex | None = None
 
     # ------------------------------------------------------------------ life
@@ -118,12 +104,6 @@ class RedisStore:
         return StoreStatus(not detail, engine, state.n_examples, detail)
 
     @property
-    def _client(self) -> Any:
-        if self._connection is None:
-            raise StoreUnavailable("the store must be open, got a call before open() or after close()")
-        return self._connection.client
-
-    @property
     def _index(self) -> ExampleIndex:
         if self._index_in_use is None:
             raise StoreUnavailable("the store must be open, got a call before open() or after close()")
@@ -140,7 +120,7 @@ class RedisStore:
         """What the vectors were made with; noted here when it is not there."""
         for name, value in meta_of(self._config).items():
             await self._client.hsetnx(self._keys.meta, name, value)
-        return _texts(await self._client.hgetall(self._keys.meta))
+        return as_texts(await self._client.hgetall(self._keys.meta))
 
     # ------------------------------------------------------------------ examples
 
@@ -197,90 +177,3 @@ class RedisStore:
                 await self._check_meta()
                 await self._index.ensure()
             raise
-
-    # ------------------------------------------------------------------ ledger
-
-    async def settle(self, settlement: Settlement) -> bool:
-        """Apply record, increments and example increments at once; False when the revision is not the next one.
-
-        Increments fade as if they had been known when the decision was taken, so late feedback replaces exactly what
-        is left of the early guess. Raises ValueError on a number that is not finite.
-        """
-        check_settlement(settlement)
-        keys = settle_keys(settlement, self._keys)
-        arguments = settle_arguments(settlement, self._config, self._clock.now())
-        with redis_errors("settle"):
-            script = self._client.register_script(SETTLE)
-            return bool(await script(keys=keys, args=arguments))
-
-    async def decision(self, decision_id: str) -> DecisionRecord | None:
-        """The record, or None when unknown or expired."""
-        with redis_errors("decision"):
-            raw = await self._client.hgetall(self._keys.decision(decision_id))
-        return self._decision_from(raw)
-
-    async def decisions(self, scope: str | None, limit: int) -> tuple[DecisionRecord, ...]:
-        """The newest settled decisions of a scope (None = all), newest first."""
-        found: list[DecisionRecord] = []
-        newest = "+"
-        while len(found) < limit:
-            with redis_errors("decisions"):
-                entries = await self._client.xrevrange(self._keys.log, max=newest, count=max(limit, _LOG_CHUNK))
-                ids = [f[b"decision"] for _, f in entries if scope is None or _text(f[b"scope"]) == scope]
-                found += await self._decisions(ids[: limit - len(found)])
-            if len(entries) < max(limit, _LOG_CHUNK):
-                break
-            newest = "(" + entries[-1][0].decode()
-        return tuple(found)
-
-    async def sums(self) -> Mapping[ArmKey, ArmSums]:
-        """Merged evidence of all workers, faded to now."""
-        with redis_errors("sums"):
-            keys = await self._client.smembers(self._keys.arms)
-            rows = await self._hashes(keys)
-        return dict(self._faded(_texts(row)) for row in rows if row)
-
-    async def count(self, counters: Mapping[tuple[str, str], float]) -> None:
-        """Add to the counts by (scope, name). Raises ValueError on an amount that is not finite."""
-        if not counters:
-            return
-        check_finite("a count", counters.values())
-        with redis_errors("count"):
-            async with self._client.pipeline(transaction=True) as pipe:
-                for (scope, name), amount in counters.items():
-                    pipe.hincrbyfloat(self._keys.count(scope), name, amount)
-                    pipe.hincrbyfloat(self._keys.total, name, amount)
-                await pipe.execute()
-
-    async def counters(self, scope: str | None) -> Mapping[str, float]:
-        """Counts of a scope (None = the sum over all), by name."""
-        with redis_errors("counters"):
-            raw = await self._client.hgetall(self._keys.total if scope is None else self._keys.count(scope))
-        return {_text(name): float(value) for name, value in raw.items()}
-
-    async def _decisions(self, decision_ids: Sequence[bytes]) -> list[DecisionRecord]:
-        rows = await self._hashes([self._keys.decision(_text(decision_id)) for decision_id in decision_ids])
-        return [record for row in rows if (record := self._decision_from(row)) is not None]
-
-    def _decision_from(self, raw: Mapping[bytes, bytes]) -> DecisionRecord | None:
-        record = decision_from(_texts(raw)) if raw else None
-        return record if record and decision_end(record, self._config) > self._clock.now() else None
-
-    async def _hashes(self, keys: Sequence[str | bytes]) -> list[Mapping[bytes, bytes]]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.hgetall(key)
-            return list(await pipe.execute()) if keys else []
-
-    def _faded(self, row: Mapping[str, str]) -> tuple[ArmKey, ArmSums]:
-        sums = ArmSums(float(row["weight"]), float(row["reward_sum"]), float(row["reward_sq_sum"]))
-        elapsed_s = self._clock.now() - float(row["faded_at"])
-        return ArmKey(row["arm"], row["segment"]), faded(sums, fading_factor(elapsed_s, self._config.half_life_s))
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogatepass")
-
-
-def _texts(raw: Mapping[bytes, bytes]) -> dict[str, str]:
-    return {_text(name): _text(value) for name, value in raw.items()}

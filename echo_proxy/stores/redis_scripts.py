@@ -3,6 +3,7 @@
 from echo_proxy.stores.config import StoreConfig
 from echo_proxy.stores.fading import fading_factor
 from echo_proxy.stores.keys import Keys
+from echo_proxy.stores.lessons import kind_of, lesson_text
 from echo_proxy.stores.records import decision_end, decision_fields
 from echo_proxy.types import Settlement
 
@@ -10,7 +11,7 @@ Argument = str | int | float
 
 SETTLE = """
 -- Applies a settlement at once, or not at all when its revision is not the next one.
--- KEYS: decision, log, set of arms, then one per arm increment, then one per example increment
+-- KEYS: decision, log, its scope's log, lessons, set of arms, then one per arm increment, one per example increment
 -- ARGV: see settle_arguments; numbers come with all digits and leave with all digits
 local position = 0
 local function take()
@@ -28,9 +29,10 @@ end
 local before = tonumber(take())
 if tonumber(redis.call('HGET', KEYS[1], 'revision') or '0') ~= before then return 0 end
 
-local expires_at_ms, log_length = take(), take()
+local expires_at_ms, scope_log_until_ms, log_length, memory_length = take(), take(), take(), take()
 local now, half_life, share = tonumber(take()), tonumber(take()), tonumber(take())
 local decision_id, scope, arm_name, reward = take(), take(), take(), take()
+local lesson_kind, lesson_body = take(), take()
 local n_fields, n_arms, n_examples = tonumber(take()), tonumber(take()), tonumber(take())
 
 for _ = 1, n_fields do redis.call('HSET', KEYS[1], take(), take()) end
@@ -38,11 +40,17 @@ redis.call('PEXPIREAT', KEYS[1], expires_at_ms)
 if before == 0 then
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', log_length, '*',
     'decision', decision_id, 'scope', scope, 'arm', arm_name, 'reward', reward)
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', log_length, '*', 'decision', decision_id)
+  redis.call('PEXPIREAT', KEYS[3], scope_log_until_ms)
+end
+if lesson_kind ~= '' then
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', memory_length, '*',
+    'decision', decision_id, 'kind', lesson_kind, 'body', lesson_body)
 end
 
 for i = 1, n_arms do
-  local key = KEYS[3 + i]
-  redis.call('SADD', KEYS[3], key)
+  local key = KEYS[5 + i]
+  redis.call('SADD', KEYS[5], key)
   redis.call('HSET', key, 'arm', take(), 'segment', take())
   local faded_at = tonumber(redis.call('HGET', key, 'faded_at') or digits(now))
   local left = factor(now - faded_at, half_life)
@@ -54,7 +62,7 @@ for i = 1, n_arms do
 end
 
 for i = 1, n_examples do
-  local key, uses, gain = KEYS[3 + n_arms + i], take(), take()
+  local key, uses, gain = KEYS[5 + n_arms + i], take(), take()
   if redis.call('EXISTS', key) == 1 then
     redis.call('HINCRBYFLOAT', key, 'uses', uses)
     redis.call('HINCRBYFLOAT', key, 'gain', gain)
@@ -63,6 +71,21 @@ end
 return 1
 """
 """Lua. Returns 1 when applied, 0 when the stored revision was another one."""
+
+REPORT = """
+-- Replaces what a worker says of its deployments, and forgets the workers that have fallen silent.
+-- KEYS: loads; ARGV: worker, what it says, now
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+local now, latest = tonumber(ARGV[3]), 0
+local said = redis.call('HGETALL', KEYS[1])
+for i = 1, #said, 2 do
+  local is_json, found = pcall(cjson.decode, said[i + 1])
+  local ends = is_json and type(found) == 'table' and tonumber(found['until']) or 0
+  if ends <= now then redis.call('HDEL', KEYS[1], said[i]) end
+  latest = math.max(latest, ends)
+end
+redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', math.ceil(latest * 1000)))
+"""
 
 _FOREVER_S = 1e11
 """Later expiries are cut to the year 5138: Redis counts milliseconds in 64 bits."""
@@ -78,6 +101,8 @@ def settle_keys(settlement: Settlement, keys: Keys) -> list[str]:
     return [
         keys.decision(settlement.record.id),
         keys.log,
+        keys.scope_log(settlement.record.scope),
+        keys.lessons,
         keys.arms,
         *(keys.arm(increment.key) for increment in settlement.increments),
         *(keys.example(change.example_id) for change in settlement.example_increments),
@@ -88,9 +113,12 @@ def settle_arguments(settlement: Settlement, config: StoreConfig, now: float) ->
     """ARGV of the script, in the order in which it takes them."""
     record = settlement.record
     fields = decision_fields(record)
-    arguments: list[Argument] = [record.revision - 1, expiry_ms(decision_end(record, config)), config.log_length]
+    scope_log_until = max(now, record.created_at) + config.decision_ttl_s  # none of its decisions is kept any longer
+    arguments: list[Argument] = [record.revision - 1, expiry_ms(decision_end(record, config))]
+    arguments += [expiry_ms(scope_log_until), config.log_length, config.memory_length]
     arguments += [now, config.half_life_s, fading_factor(now - record.created_at, config.half_life_s)]
     arguments += [record.id, record.scope, record.arm if record.is_acted else "", record.reward]
+    arguments += _lesson_arguments(settlement)
     arguments += [len(fields), len(settlement.increments), len(settlement.example_increments)]
     for name, value in fields.items():
         arguments += [name, value]
@@ -100,3 +128,8 @@ def settle_arguments(settlement: Settlement, config: StoreConfig, now: float) ->
     for change in settlement.example_increments:
         arguments += [change.uses, change.gain]
     return arguments
+
+
+def _lesson_arguments(settlement: Settlement) -> list[Argument]:
+    lesson = settlement.lesson
+    return ["", ""] if lesson is None else [kind_of(lesson), lesson_text(lesson)]

@@ -10,6 +10,7 @@ from echo_proxy.errors import StoreError, StoreUnavailable
 from echo_proxy.protocols import Clock, Reembedding
 from echo_proxy.stores.config import StoreConfig
 from echo_proxy.stores.keys import tag
+from echo_proxy.stores.lessons import read_page
 from echo_proxy.stores.records import (
     check_finite,
     check_settlement,
@@ -18,10 +19,22 @@ from echo_proxy.stores.records import (
     vector_from,
 )
 from echo_proxy.stores.scan import Bucket
+from echo_proxy.stores.sqlite_ledger import LedgerTables
 from echo_proxy.stores.sqlite_reembed import SqliteReembedding
 from echo_proxy.stores.sqlite_tables import Tables
 from echo_proxy.stores.sqlite_thread import SqliteThread
-from echo_proxy.types import ArmKey, ArmSums, Candidate, DecisionRecord, Example, Query, Settlement, StoreStatus
+from echo_proxy.types import (
+    ArmKey,
+    ArmSums,
+    Candidate,
+    DecisionRecord,
+    Example,
+    LessonPage,
+    Load,
+    Query,
+    Settlement,
+    StoreStatus,
+)
 
 _REBUILD_AFTER = 256
 """Changes after which the memory is checked for rows that were removed elsewhere."""
@@ -81,6 +94,7 @@ class SqliteStore:
         self._clock = clock
         self._busy_timeout_s = busy_timeout_s
         self._tables = Tables(config)
+        self._ledger = LedgerTables(config)
         self._threads: tuple[SqliteThread, SqliteThread] | None = None
         self._mirror = Mirror(self._tables, config.dimensions)
 
@@ -90,11 +104,15 @@ class SqliteStore:
         """Make or check the tables and read the vectors. Raises SchemaMismatch, StoreUnavailable."""
         await self._connect()
         try:
-            await self._writer.write(self._tables.make)
+            await self._writer.write(self._make)
             await self._reader.read(self._mirror.refresh)
         except BaseException:
             await self.close()
             raise
+
+    def _make(self, db: sqlite3.Connection) -> None:
+        self._tables.make(db)
+        self._ledger.create(db)
 
     @asynccontextmanager
     async def reembedding(self) -> AsyncIterator[Reembedding | None]:
@@ -184,28 +202,55 @@ class SqliteStore:
         """
         check_settlement(settlement)
         now = self._clock.now()
-        return await self._writer.write(lambda db: self._tables.settle(db, settlement, now))
+        return await self._writer.write(lambda db: self._ledger.settle(db, settlement, now))
 
     async def decision(self, decision_id: str) -> DecisionRecord | None:
         """The record, or None when unknown or expired."""
         now = self._clock.now()
-        return await self._reader.read(lambda db: self._tables.decision(db, decision_id, now))
+        return await self._reader.read(lambda db: self._ledger.decision(db, decision_id, now))
 
     async def decisions(self, scope: str | None, limit: int) -> tuple[DecisionRecord, ...]:
         """The newest settled decisions of a scope (None = all), newest first."""
         now = self._clock.now()
-        return await self._reader.read(lambda db: self._tables.decisions(db, scope, now, limit))
+        return await self._reader.read(lambda db: self._ledger.decisions(db, scope, now, limit))
 
     async def sums(self) -> Mapping[ArmKey, ArmSums]:
         """Merged evidence of all workers, faded to now."""
         now = self._clock.now()
-        return await self._reader.read(lambda db: self._tables.sums(db, now))
+        return await self._reader.read(lambda db: self._ledger.sums(db, now))
+
+    async def lessons(self, cursor: str, limit: int) -> LessonPage:
+        """What was settled since the cursor, oldest first, limit at most; "" begins with the oldest that is kept."""
+        return await read_page(self._lesson_entries, cursor, limit)
+
+    async def _lesson_entries(self, cursor: str, limit: int) -> list[tuple[str, str]]:
+        return await self._reader.read(lambda db: self._ledger.lessons(db, cursor, limit))
+
+    async def report_loads(self, worker: str, loads: Mapping[str, Load], ttl_s: float) -> None:
+        """Replace what a worker says of its deployments. Raises ValueError on a number that is not finite."""
+        now = self._clock.now()
+        await self._writer.write(lambda db: self._ledger.report_loads(db, worker, loads, now, now + ttl_s))
+
+    async def loads(self) -> Mapping[str, Mapping[str, Load]]:
+        """What the live workers say of their deployments, by worker."""
+        now = self._clock.now()
+        return await self._reader.read(lambda db: self._ledger.loads(db, now))
+
+    async def remember_turn(self, conversation: str, deployment: str, ttl_s: float) -> None:
+        """Note which deployment answered a conversation's last turn."""
+        now = self._clock.now()
+        await self._writer.write(lambda db: self._ledger.remember_turn(db, conversation, deployment, now, now + ttl_s))
+
+    async def last_turn(self, conversation: str) -> str:
+        """Deployment that answered a conversation's last turn; empty when unknown or forgotten."""
+        now = self._clock.now()
+        return await self._reader.read(lambda db: self._ledger.last_turn(db, conversation, now))
 
     async def count(self, counters: Mapping[tuple[str, str], float]) -> None:
         """Add to the counts by (scope, name). Raises ValueError on an amount that is not finite."""
         check_finite("a count", counters.values())
-        await self._writer.write(lambda db: self._tables.count(db, counters))
+        await self._writer.write(lambda db: self._ledger.count(db, counters))
 
     async def counters(self, scope: str | None) -> Mapping[str, float]:
         """Counts of a scope (None = the sum over all), by name."""
-        return await self._reader.read(lambda db: self._tables.counters(db, scope))
+        return await self._reader.read(lambda db: self._ledger.counters(db, scope))

@@ -126,3 +126,10 @@ def test_a_wrong_prior_is_refused(prior_mean: float, prior_weight: float, messag
     """A prior that is no reward, or for other arms, is an error and not a guess."""
     with pytest.raises(ValueError, match=message):
         combine([ArmSums()], prior_mean, prior_weight)
+
+
+def test_deviations_are_those_of_a_beta_distribution() -> None:
+    """A mean of 0.75 from 4 observations is as uncertain as Beta(3, 1)."""
+    seen = combine([evidence(2.0, 1.0)], prior_mean=0.5, prior_weight=2.0)
+
+    assert seen.deviations == pytest.approx([np.sqrt(3.0 / 80.0)])

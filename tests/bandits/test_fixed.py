@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from echo_proxy.bandits.fixed import Fixed
+from echo_proxy.types import Estimates
 
 
 def test_evidence_changes_nothing() -> None:
     """Fixed odds stay, whatever was learned."""
     fixed = Fixed((0.25, 0.75))
 
-    assert fixed.pmf(np.array([9.0, 9.0]), np.array([1.0, 0.0])).tolist() == [0.25, 0.75]
+    assert fixed.pmf(Estimates(np.array([9.0, 9.0]), np.array([1.0, 0.0]), np.zeros(2))).tolist() == [0.25, 0.75]
 
 
 def test_one_arm_may_be_chosen_by_index() -> None:
@@ -43,4 +44,4 @@ def test_probabilities_must_be_a_distribution(probabilities: tuple[float, ...], 
 def test_another_number_of_arms_is_refused() -> None:
     """Odds for two arms say nothing about three."""
     with pytest.raises(ValueError, match="expected estimates of 2 arms, got 3"):
-        Fixed((0.5, 0.5)).pmf(np.ones(3), np.ones(3))
+        Fixed((0.5, 0.5)).pmf(Estimates(np.ones(3), np.ones(3), np.zeros(3)))

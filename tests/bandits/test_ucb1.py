@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from echo_proxy.bandits.ucb1 import Ucb1, upper_bounds
+from echo_proxy.types import Estimates
 
 
 def test_bounds_are_the_papers() -> None:
@@ -17,17 +18,18 @@ def test_bounds_are_the_papers() -> None:
 
 def test_untried_arms_come_first_and_share() -> None:
     """Arms without evidence are tried before any other, with equal chances."""
-    pmf = Ucb1().pmf(np.array([100.0, 0.0, 1e-12]), np.array([1.0, 0.0, 0.0]))
+    seen = Estimates(np.array([100.0, 0.0, 1e-12]), np.array([1.0, 0.0, 0.0]), np.zeros(3))
+    pmf = Ucb1().pmf(seen)
 
     assert pmf.tolist() == [0.0, 0.5, 0.5]
 
 
 def test_a_little_known_arm_beats_a_slightly_better_one() -> None:
     """Uncertainty is worth a try: the arm seen rarely wins over one that is known to be a little better."""
-    weights, means = np.array([1_000.0, 5.0]), np.array([0.6, 0.55])
+    seen = Estimates(np.array([1_000.0, 5.0]), np.array([0.6, 0.55]), np.zeros(2))
 
-    assert Ucb1(1.0).pmf(weights, means).tolist() == [0.0, 1.0]
-    assert Ucb1(0.0).pmf(weights, means).tolist() == [1.0, 0.0]
+    assert Ucb1(1.0).pmf(seen).tolist() == [0.0, 1.0]
+    assert Ucb1(0.0).pmf(seen).tolist() == [1.0, 0.0]
 
 
 def test_less_than_one_observation_is_no_error() -> None:

@@ -226,7 +226,7 @@ async def test_a_retry_draws_again_among_what_has_not_failed() -> None:
     assert equipped is None
     assert [(one.key.arm, one.is_served, one.weight) for one in record.evidence] == [
         ("small+2", False, 1.0),
-        ("large+0", True, 0.05),
+        ("large+0", True, pytest.approx(0.05 + 0.95 * 0.1)),
     ]
     assert (record.n_examples, record.example_ids) == (0, ())
     assert world.desk.headers(kwargs_of())["x-echo-arm"] == "large+0"

@@ -1,21 +1,24 @@
 import pytest
 
-from echo_proxy.online.judge import heed, is_refusal, judge
-from echo_proxy.online.log import revised_record
+from echo_proxy.online.judge import appraise
+from echo_proxy.online.validators import is_refusal
 from echo_proxy.policy import JudgePolicy
-from echo_proxy.types import Feedback, Outcome, Quality
-from tests.builders import outcome, record
+from echo_proxy.types import Outcome, Quality
+from tests.builders import candidate, outcome, plan, policy, request, selection
 
 RULES = JudgePolicy()
 
 
 def judged(made: Outcome, wants_json: bool = False, rules: JudgePolicy = RULES) -> Quality:
-    return judge(made, wants_json, rules, unjudged_weight=0.05)
+    return appraise(plan(request=request(wants_json=wants_json)), made, policy(judge=rules))
 
 
 def test_content_validators_prove_little() -> None:
     """They can only show that an answer is bad."""
-    assert judged(outcome()) == Quality(1.0, 0.05, {"answered": 1.0, "whole": 1.0, "length": 1.0, "refusal": 1.0})
+    made = judged(outcome())
+
+    assert (made.estimate, made.weight) == (pytest.approx(0.9), pytest.approx(0.05))
+    assert made.signals == {"answered": 1.0, "whole": 1.0, "length": 1.0, "refusal": 1.0, "repetition": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -42,14 +45,14 @@ def test_one_failed_validator_is_proof(changes: dict[str, object], signal: str) 
 
 def test_a_stream_left_early_is_not_the_model_s_fault() -> None:
     """It is no example, but no bad answer either."""
-    assert judged(outcome(is_whole=False)).estimate == 1.0
+    assert judged(outcome(is_whole=False)).estimate == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(("text", "estimate"), [('{"a": 1}', 1.0), ("[1", 0.0), ("Here you are: {}", 0.0)])
 def test_who_asked_for_json_must_get_it(text: str, estimate: float) -> None:
     """Who did not is not judged by it."""
     assert judged(outcome(text), wants_json=True).signals["json"] == estimate
-    assert judged(outcome(text), wants_json=True).estimate == estimate
+    assert (judged(outcome(text), wants_json=True).estimate > 0) == (estimate > 0)
     assert "json" not in judged(outcome(text)).signals
 
 
@@ -57,18 +60,11 @@ def test_length_is_counted_in_words_where_no_usage_is_reported() -> None:
     """A provider without usage is not punished; a policy may ask for more than one token."""
     rules = JudgePolicy(min_tokens=3)
 
-    assert judged(outcome("one two three", completion_tokens=0), rules=rules).estimate == 1.0
+    assert judged(outcome("one two three", completion_tokens=0), rules=rules).estimate == pytest.approx(0.9)
     assert judged(outcome("one two", completion_tokens=0), rules=rules).estimate == 0.0
-    assert judged(outcome("antidisestablishmentarianism", completion_tokens=6), rules=rules).estimate == 1.0
-
-
-def test_feedback_goes_before_validators() -> None:
-    """With full weight; the validators' verdicts stay for the reader."""
-    made = heed(Feedback(0.7))
-    kept = revised_record(record(explanation={"signals": {"whole": 0.0}}), Feedback(0.7), 0.6, ())
-
-    assert (made.estimate, made.weight) == (0.7, 1.0)
-    assert kept.explanation["signals"] == {"whole": 0.0, "feedback": 0.7}
+    assert judged(outcome("antidisestablishmentarianism", completion_tokens=6), rules=rules).estimate == pytest.approx(
+        0.9
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,3 +84,25 @@ def test_a_refusal_is_told_by_its_beginning(text: str, verdict: bool) -> None:
 def test_an_operator_s_apostrophe_may_be_typographic() -> None:
     """Answer and rule are compared in the same spelling."""
     assert is_refusal("I won't.", JudgePolicy(refusals=("I won\u2019t",)))
+
+
+def test_an_answer_is_appraised_by_all_that_can_be_told_at_once() -> None:
+    """Validators, and agreement with the chosen examples' answers."""
+    near = plan(selection=selection(candidate(response="Paris.", utility=1.0)))
+    alone = appraise(plan(), outcome("Paris."), policy())
+    agreed = appraise(near, outcome("Paris."), policy())
+    differs = appraise(near, outcome("Lyon."), policy())
+
+    assert "agreement" not in alone.signals
+    assert (alone.weight, agreed.weight) == (pytest.approx(0.05), pytest.approx(1 - 0.95 * 0.9))
+    assert (agreed.signals["agreement"], differs.signals["agreement"]) == (1.0, 0.0)
+    assert differs.estimate < alone.estimate < agreed.estimate
+
+
+@pytest.mark.parametrize("changes", [{"error": "Timeout", "text": ""}, {"finish_reason": "length"}])
+def test_agreement_does_not_outweigh_a_failure(changes: dict[str, object]) -> None:
+    """A failed validator is proof."""
+    near = plan(selection=selection(candidate(response="Paris.")))
+    made = appraise(near, outcome(**changes), policy())
+
+    assert (made.estimate, made.weight) == (0.0, 1.0)

@@ -46,7 +46,7 @@ def test_feedback_leaves_only_the_last_view(history: list[Evidence], scores: lis
     """However often it comes: all increments together are the final evidence alone."""
     views = [tuple(history)]
     for score in scores:
-        views.append(revised(views[-1], score))
+        views.append(revised(views[-1], 1.0, score))
     increments = list(increments_between((), views[0]))
     for before, after in pairwise(views):
         increments += increments_between(before, after)
@@ -61,16 +61,16 @@ def test_feedback_leaves_only_the_last_view(history: list[Evidence], scores: lis
 
 def test_the_same_feedback_again_changes_nothing() -> None:
     """No increment is sent at all."""
-    view = revised((Evidence(KEYS[0], 0.05, 0.9),), 0.5)
+    view = revised((Evidence(KEYS[0], 0.05, 0.9),), 1.0, 0.5)
 
-    assert increments_between(view, revised(view, 0.5)) == ()
+    assert increments_between(view, revised(view, 1.0, 0.5)) == ()
 
 
 def test_feedback_leaves_failed_attempts_alone() -> None:
     """The reader judged the answer, not the failure before it."""
     before = (Evidence(KEYS[0], 1.0, 0.0, is_served=False), Evidence(KEYS[2], 0.05, 0.9))
 
-    assert revised(before, 0.4) == (before[0], Evidence(KEYS[2], 1.0, 0.4))
+    assert revised(before, 1.0, 0.4) == (before[0], Evidence(KEYS[2], 1.0, 0.4))
 
 
 def test_views_of_different_attempts_are_refused() -> None:

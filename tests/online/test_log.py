@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from echo_proxy.online.log import record_of, revised_record
 from echo_proxy.policy import LogPolicy
-from echo_proxy.types import ArmKey, DecisionRecord, Evidence, Feedback, Names, Plan, Rejection, Selection
+from echo_proxy.types import ArmKey, DecisionRecord, Evidence, Names, Plan, Quality, Rejection, Selection
 from tests.builders import GOOD, LARGE, NOW, SMALL, candidate, failed, outcome, plan, plan_with_example, request, served
 
 EVIDENCE = (Evidence(ArmKey("large+0", "all"), 0.05, 0.9),)
@@ -70,6 +70,8 @@ def test_an_explanation_is_json() -> None:
             "other+0": {"probability": 0.25, "mean_reward": 0.5, "weight": 2.0},
         },
         "adjustments": ["floor 0.01"],
+        "taken": {},
+        "invites_feedback": False,
         "seed": 7,
     }
 
@@ -93,7 +95,7 @@ def test_texts_can_be_left_out() -> None:
 def test_feedback_makes_the_next_revision() -> None:
     """What was measured stays; what was believed is replaced."""
     before = logged(plan())
-    after = revised_record(before, Feedback(0.25, "meh", NOW + 5), 0.2, ())
+    after = revised_record(before, Quality(0.25, 1.0, {"answered": 1.0, "feedback": 0.25}), 0.2, (), "meh")
 
     assert after == replace(
         before,
@@ -103,6 +105,7 @@ def test_feedback_makes_the_next_revision() -> None:
         reward=0.2,
         evidence=(),
         feedback=0.25,
+        signals={"answered": 1.0, "feedback": 0.25},
         explanation={**before.explanation, "signals": {"answered": 1.0, "feedback": 0.25}, "comment": "meh"},
     )
 

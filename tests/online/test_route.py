@@ -7,15 +7,20 @@ from hypothesis import strategies as st
 
 from echo_proxy.online.knowledge import Knowledge
 from echo_proxy.online.route import draw, route
-from echo_proxy.types import ArmKey, ArmSums, Decision, Increment, Selection
-from tests.builders import candidate, policy, request, selection
+from echo_proxy.online.situation import situation_of
+from echo_proxy.types import ArmKey, ArmSums, Conditions, Decision, Increment, Selection
+from tests.builders import candidate, policy, request, selection, vector
 
 BOTH = {"small", "large"}
 ARMS = ("small+0", "small+2", "large+0")
 bandits = st.one_of(
     st.builds(lambda epsilon: {"kind": "epsilon_greedy", "epsilon": epsilon}, st.floats(0, 1)),
     st.builds(lambda width: {"kind": "ucb1", "width": width}, st.floats(0, 10)),
-    st.just({"kind": "uniform"}),
+    st.builds(lambda decay: {"kind": "epsilon_greedy", "decay": decay}, st.floats(1, 1000)),
+    st.builds(lambda alpha: {"kind": "linucb", "alpha": alpha}, st.floats(0, 10)),
+    st.builds(lambda width: {"kind": "linear_thompson", "width": width}, st.floats(0.01, 10)),
+    st.builds(lambda warmth: {"kind": "softmax", "temperature": warmth}, st.floats(0.01, 10)),
+    *(st.just({"kind": kind}) for kind in ("uniform", "discounted_ucb", "beta_thompson")),
     st.just({"kind": "fixed", "probabilities": {"small+0": 0.2, "large+0": 0.8}}),
 )
 
@@ -29,7 +34,9 @@ def drawn(
 ) -> Decision:
     rules = policy(**({"bandit": {"kind": "uniform"}} | changes))
     known = knowledge or Knowledge()
-    made = route(request(), chosen or selection(candidate()), available or BOTH, rules, known, seed)
+    picked = chosen or selection(candidate())
+    situation = situation_of(request(), vector(1.0), picked, Conditions(), rules)
+    made = route(request(), picked, situation, available or BOTH, rules, known, seed)
     assert made is not None
     return made
 
@@ -83,7 +90,8 @@ def test_arms_are_drawn_as_often_as_the_probabilities_say() -> None:
 
 def test_without_a_deployment_there_is_no_decision() -> None:
     """The call is then LiteLLM's."""
-    made = route(request(), Selection(), {"elsewhere"}, policy(), Knowledge(), 1)
+    situation = situation_of(request(), vector(1.0), Selection(), Conditions(), policy())
+    made = route(request(), Selection(), situation, {"elsewhere"}, policy(), Knowledge(), 1)
 
     assert made is None
 

@@ -2,6 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from echo_proxy.online.learned_utility import Learned
+from echo_proxy.online.pair_features import ALONE_SCHEMA, PAIR_SCHEMA
 from echo_proxy.online.select import select
 from echo_proxy.online.utility import BetaUtility
 from echo_proxy.policy import SelectionPolicy, Utility
@@ -122,3 +124,74 @@ def test_a_budget_may_be_spent_to_the_last_token() -> None:
 def test_no_candidates_no_selection() -> None:
     """The utility model is not asked."""
     assert select(request(), [], 3, SelectionPolicy(), MODEL) == Selection()
+
+
+LESSONS = Learned(mix=0.0)
+"""Bad examples spoil good ones."""
+
+
+@given(pools(), st.integers(0, 5), rules_of, st.integers(0, 2**63 - 1))
+def test_chance_keeps_every_bound(pool: list[Candidate], n_most: int, rules: SelectionPolicy, seed: int) -> None:
+    """Also what is tried by chance fits, each trial stands for an example, and the same seed tries the same."""
+    rules = rules.model_copy(update={"explore": 0.5})
+    made = select(request(), pool, n_most, rules, MODEL, Learned(), seed)
+    again = select(request(), pool, n_most, rules, MODEL, Learned(), seed)
+
+    assert again.trials == made.trials
+    assert sum(one.example.n_tokens for one in made.chosen) <= rules.max_tokens
+    assert len(made.chosen) <= n_most
+    assert [one.example_id for one in made.trials if one.is_chosen and one.example_id] == chosen_ids(made)
+    assert all(0 < one.propensity <= 1 for one in made.trials)
+
+
+@given(pools(), st.integers(0, 5), rules_of)
+def test_without_lessons_learning_changes_nothing(pool: list[Candidate], n_most: int, rules: SelectionPolicy) -> None:
+    """The learned utility begins at the starting point, with the same examples in the same order."""
+    plain = select(request(), pool, n_most, rules.model_copy(update={"learned": None}), MODEL)
+    learned = select(request(), pool, n_most, rules, MODEL, Learned())
+
+    assert chosen_ids(learned) == chosen_ids(plain)
+    assert [one.utility for one in learned.chosen] == [one.utility for one in plain.chosen]
+
+
+def test_an_example_that_would_spoil_a_better_one_is_left_out() -> None:
+    """Once it was seen that answers are as good as their examples on average."""
+    pool = [candidate("best", 0.1, vector=vector(1.0)), candidate("worse", 0.3, vector=vector(0.0, 1.0))]
+
+    made = select(request(), pool, 2, SelectionPolicy(), MODEL, LESSONS)
+
+    assert chosen_ids(made) == ["best"]
+    assert reasons(made) == {"worse": "gain"}
+
+
+def test_a_price_on_tokens_leaves_out_what_brings_too_little() -> None:
+    """A second example adds little to a good first one."""
+    pool = [
+        candidate("best", 0.1, vector=vector(1.0), n_tokens=100),
+        candidate("second", 0.12, vector=vector(0.0, 1.0), n_tokens=100),
+    ]
+
+    dear = select(request(), pool, 2, SelectionPolicy(token_cost=0.5), MODEL)
+    free = select(request(), pool, 2, SelectionPolicy(), MODEL)
+
+    assert chosen_ids(dear) == ["best"]
+    assert chosen_ids(free) == ["best", "second"]
+
+
+def test_a_trial_holds_what_the_model_saw() -> None:
+    """Of every chosen example, and of the request without any."""
+    made = select(request(), [candidate("e1"), candidate("far", 1.5)], 2, SelectionPolicy(explore=0.0), MODEL)
+
+    assert [(one.example_id, one.schema, one.propensity, one.is_chosen) for one in made.trials] == [
+        ("e1", PAIR_SCHEMA, 1.0, True),
+        ("", ALONE_SCHEMA, 1.0, False),
+    ]
+    assert made.threshold == SelectionPolicy().min_utility
+
+
+def test_a_tuned_threshold_replaces_the_policys() -> None:
+    """And the selection says which one was asked for."""
+    made = select(request(), [candidate("e1", 0.36)], 2, SelectionPolicy(), MODEL, Learned(threshold=0.9))
+
+    assert chosen_ids(made) == []
+    assert made.threshold == 0.9

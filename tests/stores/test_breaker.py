@@ -1,12 +1,15 @@
 """A dead store is left alone for a moment."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from echo_proxy.errors import StoreUnavailable
+from echo_proxy.protocols import Clock
 from echo_proxy.stores.breaker import BreakerStore
-from tests.contracts import query
+from echo_proxy.stores.config import StoreConfig
+from tests.contracts import LedgerContract, calls_of_workers, query
 from tests.fakes import FrozenClock, MemoryStore
 
 
@@ -21,6 +24,14 @@ class CountingStore(MemoryStore):
         if self.is_stuck:
             await asyncio.Event().wait()
         return await super().nearest(query)
+
+
+class TestBreakerStore(LedgerContract):
+    @pytest.fixture
+    def new_store(self) -> Callable[[StoreConfig, Clock], BreakerStore]:
+        """Workers of one policy share what is behind the breaker."""
+        behind: dict[str, MemoryStore] = {}
+        return lambda config, clock: BreakerStore(behind.setdefault(config.policy, MemoryStore(clock)), clock)
 
 
 @pytest.fixture
@@ -104,3 +115,15 @@ async def test_reopening_closes_it(breaker: BreakerStore, inner: CountingStore) 
     await breaker.open()
 
     assert await breaker.nearest(query()) == ()
+
+
+async def test_calls_of_workers_are_guarded_too(breaker: BreakerStore, inner: CountingStore) -> None:
+    """Lessons, loads and turns fail like everything else, and their failures open it."""
+    inner.is_away = True
+    for i, call in enumerate(calls_of_workers(breaker)):
+        with pytest.raises(StoreUnavailable, match="taken the store away" if i < 3 else "3 times in a row"):
+            await call
+    inner.is_away = False
+    await breaker.open()
+
+    assert await breaker.last_turn("c") == ""

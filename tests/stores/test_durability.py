@@ -10,7 +10,7 @@ from echo_proxy.protocols import Store
 from echo_proxy.stores.connect import make_reembeddable, make_store
 from echo_proxy.stores.embedded import EmbeddedRedis
 from echo_proxy.stores.redis import RedisStore
-from tests.contracts import NOW, SMALL, config_of, example, ids, query, reembed, settlement, vector
+from tests.contracts import NOW, SMALL, calls_of_workers, config_of, example, ids, query, reembed, settlement, vector
 from tests.fakes import FrozenClock
 from tests.stores.servers import NewServer, Script, eventually
 from tests.stores.test_embedded import server_process
@@ -109,6 +109,9 @@ async def test_a_dead_redis_is_unavailable_until_it_is_back(new_server: NewServe
     for call in (store.nearest(query()), store.add(example("e2")), store.sums(), store.settle(settlement("d"))):
         with pytest.raises(StoreUnavailable, match="Redis failed at"):
             await call
+    for call in calls_of_workers(store):
+        with pytest.raises(StoreUnavailable, match="Redis failed at"):
+            await call
     away = await store.status()
     server.start()
     found = await store.nearest(query())
@@ -145,7 +148,7 @@ async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None
 REEMBEDDER = """
 import asyncio, sys
 from echo_proxy.stores.connect import make_reembeddable
-from tests.contracts import NOW, SMALL, config_of, with_small_vectors
+from tests.contracts import NOW, SMALL, calls_of_workers, config_of, with_small_vectors
 from tests.fakes import FrozenClock
 
 async def reembed(url):

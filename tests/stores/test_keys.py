@@ -22,6 +22,8 @@ def test_keys_read_well() -> None:
 
     assert tag("key:3f2a") == "key:3f2a"
     assert keys.example("e1") == "echo:{default}:example:e1"
+    assert keys.scope_log("key:3f2a") == "echo:{default}:log:key:3f2a"
+    assert keys.conversation("9c1d") == "echo:{default}:conversation:9c1d"
     assert keys.arm(ArmKey("small+4", "utility[0.6,0.8)")) == "echo:{default}:arm:small+4:utility[0.6,0.8)"
 
 

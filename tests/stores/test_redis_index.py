@@ -1,12 +1,14 @@
 """The index is made, checked and mended without ever losing an example."""
 
+import json
+
 import pytest
 import redis
 
 from echo_proxy.errors import SchemaMismatch, StoreError, StoreUnavailable
 from echo_proxy.stores.keys import Keys
 from echo_proxy.stores.redis import RedisStore
-from tests.contracts import NOW, SMALL, config_of, example, ids, query, reembed, settlement
+from tests.contracts import NOW, SMALL, config_of, example, ids, query, reembed, settlement, taught, taught_by
 from tests.fakes import FrozenClock
 from tests.stores.servers import NewServer, eventually
 
@@ -120,6 +122,73 @@ async def test_one_scope_is_found_far_back_in_the_log(redis_url: str) -> None:
     await store.close()
 
     assert ids(listed) == ["quiet"]
+
+
+async def test_a_scopes_log_is_its_own(redis_url: str) -> None:
+    """Listing a scope needs nothing of the log of all; it is capped like it, and goes with its last decision."""
+    store = await opened(redis_url, "scoped", log_length=100, decision_ttl_s=60.0)
+    for i in range(350):
+        await store.settle(settlement(f"d{i}"))
+    await store.settle(settlement("d349", 2))
+    keys = Keys("scoped")
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        end = client.pexpiretime(keys.scope_log("key:a"))
+        client.unlink(keys.log)
+    listed = ids(await store.decisions("key:a", 1000))
+    await store.close()
+
+    assert end == int((NOW + 60) * 1000)
+    assert 100 <= len(listed) < 300
+    assert listed[0] == "d349"
+
+
+async def test_what_workers_say_expires_by_itself(redis_url: str) -> None:
+    """Redis forgets it when they are gone, the longest-lived last; who speaks clears the silent ones away."""
+    store = await opened(redis_url, "silent")
+    keys = Keys("silent")
+    await store.remember_turn("c", "small", 2.5)
+    await store.report_loads("long", {}, 9)
+    await store.report_loads("short", {}, 5)
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        ends = [client.pexpiretime(key) for key in (keys.conversation("c"), keys.loads)]
+        client.hset(keys.loads, mapping={"old": '{"until": 1, "loads": {}}', "odd": "not JSON", "list": "[]"})
+        seen = await store.loads()
+        await store.report_loads("long", {}, 9)
+        left = client.hkeys(keys.loads)
+    await store.close()
+
+    assert ends == [int((NOW + 2.5) * 1000), int((NOW + 9) * 1000)]
+    assert seen == {"long": {}, "short": {}}
+    assert set(left) == {b"long", b"short"}
+
+
+async def test_lessons_read_well(redis_url: str) -> None:
+    """An operator sees which decision taught what."""
+    store = await opened(redis_url, "readable")
+    await store.settle(taught("d"))
+    await store.settle(taught("d", 2))
+    await store.close()
+    with redis.Redis.from_url(redis_url, protocol=2, decode_responses=True) as client:
+        entries = [fields for _, fields in client.xrange(Keys("readable").lessons)]
+
+    assert [(one["decision"], one["kind"]) for one in entries] == [("d", "lesson"), ("d", "amendment")]
+    assert json.loads(entries[1]["body"])["quality_weight"] == 1.0
+
+
+async def test_lessons_that_cannot_be_read_are_skipped(redis_url: str) -> None:
+    """A newer worker's lessons, or somebody's hand, keep nobody from learning, even where they fill a page."""
+    store = await opened(redis_url, "odd")
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        for fields in ({"body": '{"version": 2}'}, {"other": "x"}, {"body": b"\xff"}, {"body": "[]"}):
+            client.xadd(Keys("odd").lessons, fields)
+        await store.settle(taught("d"))
+        last = client.xadd(Keys("odd").lessons, {"body": ""})
+    page = await store.lessons("", 2)
+    rest = await store.lessons(page.cursor, 2)
+    await store.close()
+
+    assert taught_by(page.lessons) == ["d"]
+    assert (rest.lessons, rest.cursor) == ((), last.decode())
 
 
 async def test_a_reembedding_leaves_neighbours_alone(redis_url: str) -> None:

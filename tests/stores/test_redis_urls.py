@@ -14,8 +14,8 @@ from cryptography.x509.oid import NameOID
 from echo_proxy.errors import StoreUnavailable
 from echo_proxy.stores.redis import RedisStore
 from echo_proxy.stores.redis_connect import connect
-from echo_proxy.types import ArmKey, ArmSums, ExampleIncrement, Increment, Settlement
-from tests.contracts import NOW, SMALL, config_of, example, ids, query, record, reembed, vector
+from echo_proxy.types import ArmKey, ArmSums, ExampleIncrement, Increment, Load, Settlement
+from tests.contracts import NOW, SMALL, amendment, config_of, example, ids, query, record, reembed, taught, vector
 from tests.fakes import FrozenClock
 from tests.stores.servers import NewServer, Server, TlsFront, eventually, free_port, until
 
@@ -32,10 +32,16 @@ async def exercise(url: str, policy: str) -> str:
         change = Increment(ArmKey("a", "all"), ArmSums(1, 1, 1))
         assert await store.settle(Settlement(record("d"), (change,), (ExampleIncrement("e1", 1.0, 0.5),)))
         await store.count({("key:a", "n"): 2.0})
+        assert await store.settle(taught("d", 2))
+        await store.report_loads("w", {"small": Load(1)}, 10)
+        await store.remember_turn("c", "small", 10)
 
         assert ids(await store.nearest(query())) == ["e1", "e2"]
         assert len(await store.page(None, 0, 9)) == 2
-        assert await store.decisions(None, 9) == (record("d"),)
+        assert await store.decisions(None, 9) == await store.decisions("key:a", 9) == (record("d", 2),)
+        assert (await store.lessons("", 9)).lessons == (amendment("d"),)
+        assert await store.loads() == {"w": {"small": Load(1)}}
+        assert await store.last_turn("c") == "small"
         assert await store.sums() == {change.key: change.sums}
         assert await store.counters(None) == {"n": 2.0}
         assert await store.remove(["e1", "e2"]) == 2

@@ -1,6 +1,8 @@
 """SQLite keeps the store's promises."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from echo_proxy.protocols import Clock, Store
 from echo_proxy.stores.config import StoreConfig
 from echo_proxy.stores.sqlite import SqliteStore
-from tests.contracts import NOW, StoreContract, config_of, example, query
+from tests.contracts import NOW, StoreContract, config_of, example, query, taught, taught_by
 from tests.fakes import FrozenClock
 
 
@@ -34,3 +36,51 @@ async def test_what_others_removed_is_forgotten_in_memory(tmp_path: Path) -> Non
 
     assert n_rows < 300
     assert len(found) == 10
+
+
+async def test_lessons_that_cannot_be_read_are_skipped(tmp_path: Path) -> None:
+    """A newer worker's lessons keep nobody from learning, even where they fill a page."""
+    store = SqliteStore(config_of("p"), tmp_path / "echo.db", FrozenClock(NOW))
+    await store.open()
+    with closing(sqlite3.connect(tmp_path / "echo.db")) as db:
+        db.executemany("INSERT INTO lessons (policy, body) VALUES ('p', ?)", [("",), ('{"version": 2}',), ("[]",)])
+        db.commit()
+    await store.settle(taught("d"))
+    page = await store.lessons("", 2)
+    await store.close()
+
+    assert taught_by(page.lessons) == ["d"]
+
+
+async def test_what_has_ended_is_cleared_away(tmp_path: Path) -> None:
+    """The file does not grow with every conversation and worker that ever was."""
+    clock = FrozenClock(NOW)
+    store = SqliteStore(config_of("p"), tmp_path / "echo.db", clock)
+    await store.open()
+    for i in range(20):
+        clock.time = NOW + i
+        await store.remember_turn(f"c{i}", "small", 5)
+        await store.report_loads(f"w{i}", {}, 5)
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "echo.db")) as db:
+        sizes = [db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("turns", "loads")]
+
+    assert sizes == [5, 5]
+
+
+async def test_memories_of_policies_are_capped_apart(tmp_path: Path) -> None:
+    """A busy policy in the same file costs a quiet one nothing."""
+    quiet, busy = (
+        SqliteStore(config_of(policy, memory_length=10), tmp_path / "echo.db", FrozenClock(NOW)) for policy in "qb"
+    )
+    await quiet.open()
+    await busy.open()
+    for i in range(60):
+        await busy.settle(taught(f"b{i}"))
+        if i % 10 == 0:
+            await quiet.settle(taught(f"q{i}"))
+    n_quiet, n_busy = [len((await store.lessons("", 99)).lessons) for store in (quiet, busy)]
+    await quiet.close()
+    await busy.close()
+
+    assert (n_quiet, n_busy) == (6, 10)

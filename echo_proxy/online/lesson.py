@@ -1,0 +1,44 @@
+"""What does a settled decision teach the models, beside the sums?"""
+
+from echo_proxy.types import Amendment, DecisionRecord, Lesson, Outcome, Plan
+
+
+def lesson_of(record: DecisionRecord, plan: Plan, outcome: Outcome) -> Lesson | None:
+    """The lesson of a first settlement; None when the decision was not made by our router."""
+    made = [attempt.decision for attempt in outcome.attempts if attempt.decision is not None]
+    decision = made[-1] if made else plan.decision
+    if decision.situation is None:
+        return None
+    return Lesson(
+        decision_id=record.id,
+        at=record.created_at,
+        arms=decision.arms,
+        pmf=decision.pmf,
+        arm=decision.arm.name,
+        is_acted=record.is_acted,
+        means=decision.means,
+        situation=decision.situation,
+        evidence=record.evidence,
+        trials=plan.selection.trials,
+        quality=record.quality,
+        quality_weight=record.quality_weight,
+        reward=record.reward,
+        cost_usd=record.cost_usd,
+        latency_s=record.latency_s,
+        time_to_first_token_s=outcome.time_to_first_token_s,
+        prompt_tokens=record.prompt_tokens,
+        completion_tokens=record.completion_tokens,
+        threshold=plan.selection.threshold,
+    )
+
+
+def amendment_of(record: DecisionRecord) -> Amendment:
+    """What a later revision changes."""
+    return Amendment(
+        decision_id=record.id,
+        revision=record.revision,
+        evidence=record.evidence,
+        quality=record.quality,
+        quality_weight=record.quality_weight,
+        reward=record.reward,
+    )

@@ -1,0 +1,35 @@
+"""What is the decision made from, beside the arms?"""
+
+from echo_proxy.online.context import context_of
+from echo_proxy.online.deadline import time_left
+from echo_proxy.online.knowledge import Knowledge
+from echo_proxy.online.segment import segment_of
+from echo_proxy.policy import Policy
+from echo_proxy.types import Conditions, Embedding, Request, Selection, Situation
+
+
+def conditions_of(request: Request, last_deployment: str, policy: Policy, knowledge: Knowledge) -> Conditions:
+    """What beside the request bears on the decision, as it is now."""
+    loads = knowledge.board.total(request.received_at)
+    return Conditions(
+        loads=loads,
+        forecasts=knowledge.forecaster.forecasts(loads),
+        budget_price=knowledge.pacer.price if policy.budget else 0.0,
+        last_deployment=last_deployment,
+        deadline_s=time_left(request.deadline_s, policy.deadline),
+        preference=request.preference,
+    )
+
+
+def situation_of(
+    request: Request, vector: Embedding, selection: Selection, conditions: Conditions, policy: Policy
+) -> Situation:
+    """All that the router sees of a request and its selection."""
+    return Situation(
+        segment=segment_of(request, selection, policy.bandit.segments),
+        context=context_of(request, vector, selection, conditions),
+        vector=vector,
+        utility=selection.chosen[0].utility if selection.chosen else 0.0,
+        n_chosen=len(selection.chosen),
+        conditions=conditions,
+    )

@@ -1,0 +1,35 @@
+from dataclasses import replace
+
+from echo_proxy.pipeline import revise, settle
+from echo_proxy.types import Amendment, Attempt, Feedback, Lesson
+from tests.builders import LARGE, answer, decision, plan, policy, situation
+
+MADE = decision(LARGE, situation=situation())
+
+
+def test_a_settlement_teaches_what_the_arm_earned() -> None:
+    """With all that the decision was made from, and no text."""
+    settled = settle(plan(decision=MADE), answer(), [Attempt("large", "large", MADE)], policy())
+    lesson, record = settled.settlement.lesson, settled.settlement.record
+
+    assert isinstance(lesson, Lesson)
+    assert (lesson.decision_id, lesson.arm, lesson.situation) == (record.id, "large+0", MADE.situation)
+    assert (lesson.evidence, lesson.reward, lesson.is_acted) == (record.evidence, record.reward, True)
+    assert answer().text not in repr(lesson)
+
+
+def test_without_our_router_there_is_no_lesson() -> None:
+    """A decision that says not what it was made from cannot be learned from."""
+    bare = replace(MADE, situation=None)
+    settled = settle(plan(decision=bare), answer(), [Attempt("large", "large", bare)], policy())
+
+    assert settled.settlement.lesson is None
+
+
+def test_feedback_amends_the_lesson() -> None:
+    """It goes to all workers by the same way."""
+    record = settle(plan(decision=MADE), answer(), [Attempt("large", "large", MADE)], policy()).settlement.record
+
+    revised = revise(record, Feedback(0.0), policy())
+
+    assert revised.lesson == Amendment(record.id, 2, revised.record.evidence, 0.0, 1.0, 0.0)
