@@ -547,7 +547,7 @@ class DecisionRecord:
     quality_weight: float
     """How much the quality counted as evidence, (0, 1]."""
     reward: float
-    """What the answer was worth, less when it was late. Evidence leaves lateness out: the deadline step foresees that."""
+    """What the answer was worth, less when it was late. Evidence leaves lateness out: the deadline step foresees it."""
     evidence: tuple[Evidence, ...]
     """What the arms have learned from it so far."""
     example_ids: tuple[str, ...]

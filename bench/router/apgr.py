@@ -5,8 +5,8 @@
 Five folds; every prompt is scored by models that were fitted to the other four. `echo` and `linear` are the real
 estimators, fitted to lessons that tell the outcome of every model; `knn` is the plain router that is to be beaten,
 `logistic` scikit-learn's regression on the vectors. Scores of all folds are pooled. The folds of seed 0 served to
-choose constants and are not reported. GSM8K's test prompts stand in several data sets, so each is trained on its own
-folds only.
+choose constants and are not reported; the prompts are the same, so the figures are not those of unseen data. GSM8K's
+test prompts stand in several data sets, so each is trained on its own folds only.
 """
 
 import argparse

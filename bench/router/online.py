@@ -137,7 +137,7 @@ def play_all(options: argparse.Namespace) -> list[Cell]:
         asked = [
             pool.submit(play_cell, name, stream, weight, seeds, options.data, options.cache)
             for stream in options.streams
-            for weight in _COST_WEIGHTS
+            for weight in options.cost_weights
             for name in (*competitors(), _BEST_FIXED)
             if options.only is None or any(part in name for part in options.only)
         ]
@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="orders of requests")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--streams", nargs="+", choices=list(_SETS), default=list(_SETS))
+    parser.add_argument("--cost-weights", nargs="+", type=float, choices=_COST_WEIGHTS, default=list(_COST_WEIGHTS))
     parser.add_argument("--only", nargs="+", help="algorithms whose name holds one of these")
     options = parser.parse_args()
     cells = play_all(options)

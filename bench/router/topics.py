@@ -22,7 +22,7 @@ _READ = 2000
 
 
 def prompts(data: Path) -> list[str]:
-    """Questions (nq_open), instructions (self_instruct) and commands in words (nl2bash), equal parts of each."""
+    """Questions (nq_open), instructions (self_instruct) and commands in words (nl2bash), half as many of the last."""
     rng = random.Random(0)
     questions = [json.loads(line)["question"] for line in _lines(data / "nq_open/NQ-open.dev.jsonl")]
     tasks = [

@@ -64,3 +64,17 @@ def test_a_width_out_of_range_is_refused(width: float) -> None:
     """A width is a factor on deviations."""
     with pytest.raises(ValueError, match="width must be finite and at least 0"):
         GaussianThompson(width)
+
+
+def test_new_arms_are_tried_in_earnest() -> None:
+    """The factor on an arm's deviation falls from one to `width` as its evidence grows; half way at `calm_after`."""
+    bandit = GaussianThompson(width=0.3, calm_after=5.0)
+
+    assert bandit.widths(np.array([0.0, 5.0, 1e9])) == pytest.approx([1.0, 0.65, 0.3])
+    assert GaussianThompson(width=0.3).widths(np.array([0.0, 5.0])).tolist() == [0.3, 0.3]
+
+
+def test_a_negative_evidence_to_calm_after_is_refused() -> None:
+    """As every other number out of range."""
+    with pytest.raises(ValueError, match="calm_after must be finite and at least 0"):
+        GaussianThompson(calm_after=-1.0)
