@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
 
+from echo_proxy.learning.best_effort import to_json
 from echo_proxy.offline.simulate import routers
 from echo_proxy.offline.simulate_arrivals import ARTIFICIAL, Arrivals, draw_traffic, read_trace
 from echo_proxy.offline.simulate_core import simulate
@@ -28,7 +29,6 @@ from echo_proxy.offline.simulate_fleet import Fleet, FleetFile, make_fleet
 from echo_proxy.offline.simulate_outcomes import Outcomes, make_outcomes
 from echo_proxy.offline.simulate_report import Figures, figures
 from echo_proxy.offline.simulate_train import Training, train
-from echo_proxy.online.best_effort import to_json
 from echo_proxy.policy import Policy
 
 _DEADLINE_S = 20.0

@@ -32,13 +32,13 @@ from bench.pair.evaluate import PAIR
 from echo_proxy.demo.traffic import Ask, Label, stream
 from echo_proxy.demo.world import correct, make_world
 from echo_proxy.embedders.local import LocalEmbedder
+from echo_proxy.learning.fit_utility import fit_utility
+from echo_proxy.learning.learned_utility import Learned
+from echo_proxy.learning.utility import BetaUtility
 from echo_proxy.online.assemble import assemble
-from echo_proxy.online.fit_utility import fit_utility
-from echo_proxy.online.learned_utility import Learned
 from echo_proxy.online.receive import receive
 from echo_proxy.online.retrieve import retrieve
 from echo_proxy.online.select import select
-from echo_proxy.online.utility import BetaUtility
 from echo_proxy.policy import Policy
 from echo_proxy.types import (
     Call,

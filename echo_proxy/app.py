@@ -12,10 +12,10 @@ from echo_proxy.embedders.hosted import HostedEmbedder
 from echo_proxy.embedders.local import LocalEmbedder
 from echo_proxy.errors import PolicyError, StoreError, StoreUnavailable
 from echo_proxy.lane import Lane
-from echo_proxy.online.best_effort import read_values
-from echo_proxy.online.fit_utility import warm_up
-from echo_proxy.online.knowledge import Knowledge
-from echo_proxy.online.utility import BetaUtility
+from echo_proxy.learning.best_effort import read_values
+from echo_proxy.learning.fit_utility import warm_up
+from echo_proxy.learning.knowledge import Knowledge
+from echo_proxy.learning.utility import BetaUtility
 from echo_proxy.pipeline import Parts
 from echo_proxy.policy import Policy
 from echo_proxy.policy_files import find_policies, load_policies

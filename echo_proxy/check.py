@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from echo_proxy.learning.best_effort import read_values
 from echo_proxy.litellm.config import LiteLLMConfig, check_policy, read_litellm_config
-from echo_proxy.online.best_effort import read_values
 from echo_proxy.policy import Policy
 from echo_proxy.policy_files import load_policies
 from echo_proxy.types import Arm

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from echo_proxy.beside import Beside, Models
 from echo_proxy.errors import StoreError, StoreUnavailable
-from echo_proxy.online.fit import fit_outcomes
-from echo_proxy.online.fit_utility import fit_utility
+from echo_proxy.learning.fit import fit_outcomes
+from echo_proxy.learning.fit_utility import fit_utility
 from echo_proxy.online.measure import Answer
 from echo_proxy.online.receive import receive
 from echo_proxy.online.sample import Heard

@@ -7,18 +7,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from echo_proxy.errors import StoreUnavailable
+from echo_proxy.learning.knowledge import Knowledge
+from echo_proxy.limits.deadline import time_left, timeliness
 from echo_proxy.online.admit import example_from, reason_to_refuse
 from echo_proxy.online.assemble import assemble
 from echo_proxy.online.combine import FEEDBACK, combine
-from echo_proxy.online.deadline import time_left, timeliness
 from echo_proxy.online.embed import embed
 from echo_proxy.online.judge import appraise
-from echo_proxy.online.knowledge import Knowledge
 from echo_proxy.online.learn import evidence_from, example_increments, increments_between, revised
 from echo_proxy.online.lesson import amendment_of, lesson_of
 from echo_proxy.online.log import record_of, revised_record
 from echo_proxy.online.measure import Answer, measure
-from echo_proxy.online.receive import n_user_turns
 from echo_proxy.online.retrieve import retrieve
 from echo_proxy.online.reward import reward
 from echo_proxy.online.route import route
@@ -189,7 +188,7 @@ async def _found(request: Request, vector: Embedding, parts: Parts) -> _Found:
 
 async def _last_deployment(request: Request, parts: Parts) -> str:
     """Only conversations that go on have one."""
-    if parts.policy.stickiness is None or n_user_turns(request.dialogue) < 2:
+    if parts.policy.stickiness is None or request.n_user_turns < 2:
         return ""
     return await parts.store.last_turn(request.conversation)
 

@@ -113,6 +113,11 @@ class Request:
         """What the user asks in this turn."""
         return self.dialogue[-1].content
 
+    @property
+    def n_user_turns(self) -> int:
+        """User turns in the dialogue, this one included."""
+        return sum(message.role == "user" for message in self.dialogue)
+
 
 # ------------------------------------------------------------------ retrieve, select
 

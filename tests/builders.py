@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from echo_proxy.lane import Lane
-from echo_proxy.online.knowledge import Knowledge
+from echo_proxy.learning.knowledge import Knowledge
+from echo_proxy.learning.utility import BetaUtility
 from echo_proxy.online.measure import Answer
-from echo_proxy.online.utility import BetaUtility
 from echo_proxy.pipeline import Parts
 from echo_proxy.policy import Policy
 from echo_proxy.types import (

@@ -28,7 +28,7 @@ from bench.router.curve import Pair, apgr, ranked, recovered, resampled_apgr
 from bench.router.methods import METHODS, N_FOLDS, STREAMS, Job, Scores, lessons, work
 from bench.router.replay import policy_for, situations_of
 from bench.router.streams import Array, Stream
-from echo_proxy.online.fit import fit_outcomes
+from echo_proxy.learning.fit import fit_outcomes
 
 N_SAMPLES = 1000
 """Of the bootstrap."""

@@ -19,13 +19,13 @@ from rich.table import Table
 from bench.router.options import parser_for
 from bench.router.replay import request_of
 from bench.router.streams import Array
-from echo_proxy.online.fit import fit_outcomes
-from echo_proxy.online.knowledge import Knowledge
+from echo_proxy.learning.fit import fit_outcomes
+from echo_proxy.learning.knowledge import Knowledge
+from echo_proxy.learning.utility import BetaUtility
 from echo_proxy.online.learn import increments_between
 from echo_proxy.online.route import route
 from echo_proxy.online.select import select
 from echo_proxy.online.situation import conditions_of, situation_of
-from echo_proxy.online.utility import BetaUtility
 from echo_proxy.policy import Policy
 from echo_proxy.types import (
     ArmKey,

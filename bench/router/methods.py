@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from bench.router.knn import knn_scores
 from bench.router.replay import policy_for, situations_of
 from bench.router.streams import Array, Stream, llmrouter, routellm, zeroeval
-from echo_proxy.online.fit import fit_outcomes
+from echo_proxy.learning.fit import fit_outcomes
 from echo_proxy.policy import Policy
 from echo_proxy.protocols import OutcomeModel
 from echo_proxy.types import ArmKey, Evidence, Lesson, Situation

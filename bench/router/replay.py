@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.router.streams import Array, Stream
-from echo_proxy.online.fit import fit_outcomes
-from echo_proxy.online.knowledge import Knowledge
+from echo_proxy.learning.fit import fit_outcomes
+from echo_proxy.learning.knowledge import Knowledge
 from echo_proxy.online.learn import increments_between
 from echo_proxy.online.reward import reward
 from echo_proxy.online.route import Choice, choose, draw

@@ -1,4 +1,4 @@
-"""The directions in which general prompts differ most: the topic features of `echo_proxy/online/context.py`.
+"""The directions in which general prompts differ most: the topic features of `echo_proxy/learning/context.py`.
 
     python -m bench.router.topics --data ../shared/data
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.router.streams import Array, embed
-from echo_proxy.online.text_measures import NAMES, measures
+from echo_proxy.learning.text_measures import NAMES, measures
 
 N_TOPICS = 24
 _ASSET = Path("echo_proxy/assets/topics/minilm-384.npz")

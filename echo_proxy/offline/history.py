@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from echo_proxy.online.memory import Memory
+from echo_proxy.learning.memory import Memory
 from echo_proxy.protocols import Ledger
 from echo_proxy.types import Amendment, Lesson
 

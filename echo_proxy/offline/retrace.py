@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from echo_proxy.bandits.evidence import fade
+from echo_proxy.learning.best_effort import read_values
+from echo_proxy.learning.context import FEATURES, VERSION
+from echo_proxy.learning.fit import fit_outcomes
+from echo_proxy.learning.knowledge import Knowledge
+from echo_proxy.limits.deadline import timeliness
 from echo_proxy.offline.history import History
 from echo_proxy.offline.options import options
-from echo_proxy.online.best_effort import read_values
-from echo_proxy.online.context import FEATURES, VERSION
-from echo_proxy.online.deadline import timeliness
-from echo_proxy.online.fit import fit_outcomes
-from echo_proxy.online.knowledge import Knowledge
 from echo_proxy.online.learn import increments_between
 from echo_proxy.online.reward import reward
 from echo_proxy.online.route import choose

@@ -10,6 +10,9 @@ import numpy as np
 from rich.console import Console
 
 from echo_proxy.errors import InputError
+from echo_proxy.learning.best_effort import read_values
+from echo_proxy.learning.best_effort import to_json as values_json
+from echo_proxy.learning.knowledge import Knowledge
 from echo_proxy.offline.simulate_arrivals import ARTIFICIAL, Arrivals, Traffic, draw_traffic, poisson, read_trace
 from echo_proxy.offline.simulate_core import Router, Run, simulate
 from echo_proxy.offline.simulate_fleet import Fleet, read_fleet
@@ -17,9 +20,6 @@ from echo_proxy.offline.simulate_outcomes import Outcomes
 from echo_proxy.offline.simulate_report import Figures, figures, plot, show, to_json
 from echo_proxy.offline.simulate_routers import ByChance, ByPolicy, Clairvoyant, Static
 from echo_proxy.offline.simulate_train import Training, train
-from echo_proxy.online.best_effort import read_values
-from echo_proxy.online.best_effort import to_json as values_json
-from echo_proxy.online.knowledge import Knowledge
 from echo_proxy.policy import Policy
 from echo_proxy.policy_files import load_policies
 

@@ -3,13 +3,13 @@
 import numpy as np
 
 from echo_proxy.bandits.evidence import evidence
+from echo_proxy.learning.context import FEATURES
+from echo_proxy.learning.fit import fit_outcomes
+from echo_proxy.learning.knowledge import Knowledge
+from echo_proxy.limits.deadline import time_left, timeliness
 from echo_proxy.offline.simulate_arrivals import Traffic
 from echo_proxy.offline.simulate_core import Answered, Queues
 from echo_proxy.offline.simulate_fleet import Fleet, Takes
-from echo_proxy.online.context import FEATURES
-from echo_proxy.online.deadline import time_left, timeliness
-from echo_proxy.online.fit import fit_outcomes
-from echo_proxy.online.knowledge import Knowledge
 from echo_proxy.online.reward import reward
 from echo_proxy.online.route import choose
 from echo_proxy.policy import Policy, SegmentEstimate

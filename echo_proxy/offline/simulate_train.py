@@ -14,14 +14,14 @@ from scipy.optimize import nnls
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
+from echo_proxy.learning.best_effort import BestEffort, Network, burden, features
+from echo_proxy.limits.load import RateMeter
 from echo_proxy.offline.simulate_arrivals import Arrivals, Traffic, draw_traffic
 from echo_proxy.offline.simulate_core import Answered, Queues, Run, simulate
 from echo_proxy.offline.simulate_fleet import Fleet, Takes
 from echo_proxy.offline.simulate_harm import Dealt, harm
 from echo_proxy.offline.simulate_outcomes import Outcomes
 from echo_proxy.offline.simulate_report import timely_shares
-from echo_proxy.online.best_effort import BestEffort, Network, burden, features
-from echo_proxy.online.load import RateMeter
 
 Matrix = NDArray[np.float64]
 

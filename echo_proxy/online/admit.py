@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from echo_proxy.online.receive import n_user_turns
 from echo_proxy.online.validators import is_refusal
 from echo_proxy.policy import Policy
 from echo_proxy.protocols import Examples
@@ -21,7 +20,7 @@ def reason_to_refuse(plan: Plan, outcome: Outcome, quality: Quality, policy: Pol
         (not outcome.is_whole, "not_whole"),
         (not outcome.text.strip() or is_refusal(outcome.text, policy.judge), "empty_or_refusal"),
         (quality.estimate < rules.min_feedback, "quality"),
-        (n_user_turns(plan.request.dialogue) > rules.max_turns, "turns"),
+        (plan.request.n_user_turns > rules.max_turns, "turns"),
         (n_tokens(plan, outcome) > rules.max_tokens, "tokens"),
     )
     return next((reason for stands, reason in obstacles if stands), None)

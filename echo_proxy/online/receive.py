@@ -4,7 +4,7 @@ import hashlib
 import secrets
 
 from echo_proxy.policy import Policy
-from echo_proxy.types import Call, Caller, Message, PassThrough, Request
+from echo_proxy.types import Call, Caller, PassThrough, Request
 
 ENDPOINTS = frozenset({"chat", "responses", "messages"})
 """Endpoints whose prompts Echo can add examples to."""
@@ -71,8 +71,3 @@ def conversation_of(scope: str, system: str, first_turn: str) -> str:
 def new_id(now: float) -> str:
     """A time-ordered id that cannot be guessed: 12 hex digits of milliseconds, 20 of chance."""
     return f"{int(now * 1000):012x}{secrets.token_hex(10)}"
-
-
-def n_user_turns(dialogue: tuple[Message, ...]) -> int:
-    """User turns in a dialogue."""
-    return sum(message.role == "user" for message in dialogue)

@@ -7,10 +7,10 @@ import numpy as np
 
 from echo_proxy.bandits.floor import with_floor
 from echo_proxy.bandits.make import make_bandit, otherwise
-from echo_proxy.online.adjust import adjustments
-from echo_proxy.online.best_effort import worth
-from echo_proxy.online.estimate import drift, estimate
-from echo_proxy.online.knowledge import Knowledge
+from echo_proxy.learning.best_effort import worth
+from echo_proxy.learning.estimate import drift, estimate
+from echo_proxy.learning.knowledge import Knowledge
+from echo_proxy.limits.adjust import adjustments
 from echo_proxy.online.solicit import invites_feedback
 from echo_proxy.policy import BestEffortPolicy, Policy
 from echo_proxy.types import Adjustment, Arm, Decision, Estimates, Request, Selection, Situation, Vector

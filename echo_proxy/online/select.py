@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from echo_proxy.online.explore import vary
-from echo_proxy.online.learned_utility import Learned
-from echo_proxy.online.pair_features import ALONE_SCHEMA, PAIR_SCHEMA, alone_features, pair_features
-from echo_proxy.online.thresholds import threshold_for
+from echo_proxy.learning.explore import vary
+from echo_proxy.learning.learned_utility import Learned
+from echo_proxy.learning.pair_features import ALONE_SCHEMA, PAIR_SCHEMA, alone_features, pair_features
+from echo_proxy.learning.thresholds import threshold_for
 from echo_proxy.policy import SelectionPolicy
 from echo_proxy.protocols import UtilityModel
 from echo_proxy.types import Candidate, Rejection, Request, Selection, Trial, Vector

@@ -1,8 +1,8 @@
 """What does a second arm's answer tell of both arms?"""
 
+from echo_proxy.limits.deadline import time_left, timeliness
 from echo_proxy.online.agreement import agreement, agreement_with_examples
 from echo_proxy.online.combine import AGREEMENT, SHADOW_AGREEMENT, combine
-from echo_proxy.online.deadline import time_left, timeliness
 from echo_proxy.online.measure import WHOLE_REASONS
 from echo_proxy.online.reward import reward
 from echo_proxy.online.sample import Heard, Reply, ShadowCall

@@ -1,8 +1,8 @@
 """What is the decision made from, beside the arms?"""
 
-from echo_proxy.online.context import context_of
-from echo_proxy.online.deadline import time_left
-from echo_proxy.online.knowledge import Knowledge
+from echo_proxy.learning.context import context_of
+from echo_proxy.learning.knowledge import Knowledge
+from echo_proxy.limits.deadline import time_left
 from echo_proxy.online.segment import segment_of
 from echo_proxy.policy import Policy
 from echo_proxy.types import Conditions, Embedding, Request, Selection, Situation

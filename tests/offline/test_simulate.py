@@ -11,13 +11,13 @@ from rich.console import Console
 
 from echo_proxy.cli import main
 from echo_proxy.errors import InputError
+from echo_proxy.learning.best_effort import to_json
 from echo_proxy.offline.simulate import SimulateOptions, routers, run
 from echo_proxy.offline.simulate_arrivals import ARTIFICIAL, read_trace
 from echo_proxy.offline.simulate_core import simulate
 from echo_proxy.offline.simulate_outcomes import make_outcomes, read_outcomes
 from echo_proxy.offline.simulate_report import figures
 from echo_proxy.offline.simulate_train import Training, train
-from echo_proxy.online.best_effort import to_json
 from echo_proxy.policy import Policy
 from tests.offline.fleets import fleet, markov, traffic
 

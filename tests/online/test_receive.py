@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echo_proxy.online.receive import n_user_turns, new_id, partition_of, receive, scope_of
+from echo_proxy.online.receive import new_id, partition_of, receive, scope_of
 from echo_proxy.types import Caller, Message, PassThrough, Request
-from tests.builders import NOW, call, policy
+from tests.builders import NOW, call, policy, request
 
 identities = st.none() | st.text(max_size=8)
 callers = st.builds(Caller, key=st.text(min_size=1), team=identities, organization=identities, user=identities)
@@ -124,4 +124,6 @@ def test_ids_are_ordered_by_time_and_never_the_same() -> None:
 
 def test_user_turns_are_counted() -> None:
     """Answers between them do not count."""
-    assert n_user_turns((Message("user", "a"), Message("assistant", "b"), Message("user", "c"))) == 2
+    turns = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+
+    assert request(dialogue=turns).n_user_turns == 2

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echo_proxy.online.knowledge import Knowledge
+from echo_proxy.learning.knowledge import Knowledge
 from echo_proxy.online.route import draw, route
 from echo_proxy.online.situation import situation_of
 from echo_proxy.types import ArmKey, ArmSums, Conditions, Decision, Increment, Selection

@@ -2,10 +2,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echo_proxy.online.learned_utility import Learned
-from echo_proxy.online.pair_features import ALONE_SCHEMA, PAIR_SCHEMA
+from echo_proxy.learning.learned_utility import Learned
+from echo_proxy.learning.pair_features import ALONE_SCHEMA, PAIR_SCHEMA
+from echo_proxy.learning.utility import BetaUtility
 from echo_proxy.online.select import select
-from echo_proxy.online.utility import BetaUtility
 from echo_proxy.policy import SelectionPolicy, Utility
 from echo_proxy.types import Candidate, Selection
 from tests.builders import DIMENSIONS, candidate, example, request, vector
