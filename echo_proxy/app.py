@@ -1,18 +1,21 @@
-"""The composition root: settings and policies become lanes at work. Only here are adapters built."""
+"""The composition root: settings and policies become lanes at work. Only here are adapters built.
+
+A little over 300 lines: what is built, started, reloaded and stopped here belongs to one another.
+"""
 
 import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from echo_proxy.beside import Models
 from echo_proxy.clock import SystemClock
 from echo_proxy.embedders.cached import CachedEmbedder
-from echo_proxy.embedders.hosted import HostedEmbedder
 from echo_proxy.embedders.local import LocalEmbedder
 from echo_proxy.errors import PolicyError, StoreError, StoreUnavailable
 from echo_proxy.lane import Lane
-from echo_proxy.learning.best_effort import read_values
+from echo_proxy.learning.best_effort import BestEffort, read_values
 from echo_proxy.learning.fit_utility import warm_up
 from echo_proxy.learning.knowledge import Knowledge
 from echo_proxy.learning.utility import BetaUtility
@@ -32,6 +35,15 @@ _MAX_BATCH = 8
 """The local model embeds a batch text by text (about 3 ms each): a longer one would keep its first text waiting."""
 _MAX_WAITING = 4 * _MAX_BATCH
 """Texts that wait to be embedded; more could not be done within a planning deadline. guess, not yet measured"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A new version of a policy, with what belongs to it."""
+
+    policy: Policy
+    utility: UtilityModel
+    values: BestEffort | None
 
 
 class App:
@@ -74,7 +86,9 @@ class App:
             await asyncio.to_thread(warm_up)
         for lane in self.lanes.values():
             self._warn_of_short_deadline(lane.policy)
+            await lane.fitting.fit()  # to nothing yet: what the policy's models expect of an arm that was never seen
             await self._open(lane)
+            await lane.fitting.fit()
         self._tasks = [asyncio.create_task(self._keep_fresh(lane)) for lane in self.lanes.values()]
         self._tasks += [asyncio.create_task(lane.beside.run()) for lane in self.lanes.values() if lane.beside]
         self._tasks.append(asyncio.create_task(self._watch_policies()))
@@ -104,6 +118,7 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         for lane in self.lanes.values():
+            await lane.fitting.stop()
             if not await lane.write():
                 log.warning("policy %s: %d outcomes could not be written", lane.policy.name, len(lane.outbox))
             await lane.parts.store.close()
@@ -116,7 +131,6 @@ class App:
             return
         lane.is_open = True
         await lane.read()
-        await lane.fit()
 
     async def _open_again(self, lane: Lane) -> None:
         """Once the proxy is up, a store that does not fit is a complaint, not an end."""
@@ -140,7 +154,7 @@ class App:
             is_written = lane.is_open and await lane.write()
             if is_written and lane.parts.clock.monotonic() >= due:
                 await lane.read()
-                await lane.fit()
+                lane.fitting.begin()
                 due = lane.parts.clock.monotonic() + refresh_s
             if not is_written:
                 await asyncio.sleep(refresh_s)
@@ -151,23 +165,35 @@ class App:
             stamps = await asyncio.to_thread(_stamps, self.settings)
             if stamps != self._stamps:
                 self._stamps = stamps
-                await asyncio.to_thread(self.reload)
+                await self.reload()
 
-    def reload(self) -> None:
-        """Take over changed policies; all stay as they are when one is wrong."""
+    async def reload(self) -> None:
+        """Take over changed policies; all stay as they are when one is wrong.
+
+        Files are read in a thread; what requests look at changes on the loop, in one step.
+        """
         try:
-            policies = load_policies(self.settings.policy_places)
-            self._refuse_new_lanes(policies)
-            for policy in policies:
-                self._check(policy)
-            values = {policy.name: read_values(policy) for policy in policies}
+            changes = await asyncio.to_thread(self._load)
         except PolicyError as error:
             self.policy_error = str(error)
             log.error("policies not reloaded, the old ones stay: %s", error)
             return
+        self._adopt(changes)
+
+    def _load(self) -> Sequence[_Change]:
+        """Every policy, checked. Raises PolicyError."""
+        policies = load_policies(self.settings.policy_places)
+        self._refuse_new_lanes(policies)
         for policy in policies:
-            self.lanes[policy.name].adopt(policy, make_utility(policy))
-            self.lanes[policy.name].parts.knowledge.values = values[policy.name]
+            self._check(policy)
+        return [_Change(policy, make_utility(policy), read_values(policy)) for policy in policies]
+
+    def _adopt(self, changes: Sequence[_Change]) -> None:
+        for change in changes:
+            lane = self.lanes[change.policy.name]
+            lane.adopt(change.policy, change.utility)
+            lane.parts.knowledge.values = change.values
+            lane.fitting.begin()
         self._groups = _by_group(list(self.lanes.values()))
         self.policy_error = None
         log.info("policies reloaded: %s", ", ".join(self.lanes))
@@ -248,6 +274,9 @@ def make_embedder(settings: Settings) -> Embedder:
     """The embedder that the settings name, not loaded yet."""
     if settings.embedder == "local":
         return LocalEmbedder()
+    # LiteLLM takes two seconds to import and asks the network for prices: commands without it shall not wait for that
+    from echo_proxy.embedders.hosted import HostedEmbedder
+
     key = settings.embedder_api_key
     return HostedEmbedder(
         settings.embedder,
@@ -272,6 +301,7 @@ def _held_by_store(policy: Policy) -> Mapping[str, object]:
     return {
         "retrieval.index": policy.retrieval.index,
         "bandit.half_life_s": policy.bandit.half_life_s,
+        "bandit.memory": policy.bandit.memory,
         "log.ttl_s": policy.log.ttl_s,
         "log.length": policy.log.length,
     }

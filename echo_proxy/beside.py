@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from echo_proxy.errors import AskError, StoreError
+from echo_proxy.errors import FAULTS, AskError, StoreError
 from echo_proxy.online.combine import VERDICTS
 from echo_proxy.online.measure import WHOLE_REASONS
 from echo_proxy.online.sample import Ask, Heard, JudgeCall, Reply, ShadowCall
@@ -146,6 +146,13 @@ class Beside:
     async def do(self, call: JudgeCall | ShadowCall) -> None:
         """One call from its question to the delivery of what was learned; its failures are counted."""
         purpose = "judge" if isinstance(call, JudgeCall) else "shadow"
+        try:
+            await self._do(call, purpose)
+        except FAULTS as error:  # an odd reply must not end all that is asked later; its words may be the prompt's
+            self._counts.add(call.scope, f"{purpose}_failed")
+            log.warning("decision %s: an odd %s answer: %s", call.decision_id, purpose, type(error).__name__)
+
+    async def _do(self, call: JudgeCall | ShadowCall, purpose: str) -> None:
         try:
             heard = await (self._judge(call) if isinstance(call, JudgeCall) else self._shadow(call))
         except _Spent:

@@ -9,6 +9,7 @@ EchoProxyError
 │   └── SchemaMismatch     the index was made with another embedding model or size
 ├── EmbedderError          a text could not be embedded
 ├── AskError               a model that Echo asked by itself, beside the path, gave no answer
+├── FeedbackRefused        a decision has been judged anew too often
 └── LocalModelError        a local model could not be started or asked
 """
 
@@ -49,5 +50,14 @@ class AskError(EchoProxyError):
     """A model that Echo asked by itself, beside the path, gave no answer."""
 
 
+class FeedbackRefused(EchoProxyError):
+    """A decision has been judged anew too often."""
+
+
 class LocalModelError(EchoProxyError):
     """A local model could not be started or asked."""
+
+
+FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a calculation raises on a value that it was not made for; numpy's LinAlgError is a ValueError. Caught, counted
+and logged around what callers do not wait for: learning, and what is asked beside the path."""

@@ -8,9 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from echo_proxy.beside import Beside, Models
-from echo_proxy.errors import StoreError, StoreUnavailable
-from echo_proxy.learning.fit import fit_outcomes
-from echo_proxy.learning.fit_utility import fit_utility
+from echo_proxy.errors import FAULTS, FeedbackRefused, StoreError, StoreUnavailable
+from echo_proxy.fitting import Fitting
 from echo_proxy.online.measure import Answer
 from echo_proxy.online.receive import receive
 from echo_proxy.online.sample import Heard
@@ -19,19 +18,31 @@ from echo_proxy.pipeline import Parts, amend, plan, reroute, revise, settle
 from echo_proxy.policy import Policy
 from echo_proxy.protocols import UtilityModel
 from echo_proxy.telemetry.counts import EVERYONE, Counts
-from echo_proxy.types import Attempt, Call, DecisionRecord, Feedback, PassThrough, Plan, Settlement
+from echo_proxy.types import (
+    Amendment,
+    Attempt,
+    Call,
+    DecisionRecord,
+    Feedback,
+    Lesson,
+    PassThrough,
+    Plan,
+    Settlement,
+)
 
 log = logging.getLogger("echo_proxy")
 
 _LESSONS = 500
 """Lessons read at once."""
-_REFIT_SHARE = 0.02
-"""A fit of 5,000 lessons takes about a second of one core: only once so large a share of them is new."""
+_AT_ONCE = 50
+"""Lessons learned before requests have their turn. # guess, not yet measured"""
 _LOADS_TTL_S = 10.0
 """A worker that has not told its loads for so long is taken for dead."""
 
 _FEEDBACK_TRIES = 8
 """Concurrent feedback on one decision is rare; more conflicts than this would be a bug."""
+_MOST_REVISIONS = 21
+"""The first, and twenty that feedback may add. # guess, not yet measured"""
 
 
 class Lane:
@@ -41,13 +52,13 @@ class Lane:
         self.parts = parts
         self.counts = Counts()
         self.outbox = Outbox(parts.store, self.counts, max_pending)
+        self.fitting = Fitting(lambda: self.parts, self.counts)
         self.is_open = False
         """The store has been opened."""
         self.beside: Beside | None = None
         """Judge and shadow calls; None where nobody can be asked."""
         self._worker = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._cursor = ""
-        self._n_fitted = 0
 
     @property
     def policy(self) -> Policy:
@@ -55,7 +66,7 @@ class Lane:
         return self.parts.policy
 
     def adopt(self, policy: Policy, utility: UtilityModel) -> None:
-        """Go on by a new version of the policy."""
+        """Go on by a new version of the policy; the models are fitted to it next."""
         self.parts = replace(self.parts, policy=policy, utility=utility)
         self.parts.knowledge.adopt(policy)
 
@@ -102,22 +113,30 @@ class Lane:
     # ------------------------------------------------------------------ after the answer
 
     def settle(self, made: Plan, answer: Answer, attempts: Sequence[Attempt]) -> None:
-        """Learn from an answer; the store hears of it in the background."""
+        """Learn from an answer; the store hears of it in the background. What must not be lost comes first."""
         settled = settle(made, answer, attempts, self.policy)
         record = settled.settlement.record
-        self._learn(settled.settlement)
+        self.outbox.put(settled, self.policy)
         self.parts.knowledge.board.end(record.id, record.latency_s if record.is_acted else None)
         self._count(record, settled.refusal)
-        self.outbox.put(settled, self.policy)
         if self.beside is not None:
             self.beside.put(settled.judge_call)
             self.beside.put(settled.shadow_call)
+        self._learn(settled.settlement)
 
     def _learn(self, settlement: Settlement) -> None:
         """At once, without waiting for the store."""
-        self.parts.knowledge.absorb(settlement.increments)
-        if settlement.lesson is not None:
-            self.parts.knowledge.study([settlement.lesson])
+        try:
+            self.parts.knowledge.absorb(settlement.increments)
+            self._study([settlement.lesson] if settlement.lesson is not None else [])
+        except FAULTS as error:
+            self.counts.add(EVERYONE, "learning_failed")
+            log.warning("decision %s: what came of it cannot be learned: %r", settlement.record.id, error)
+
+    def _study(self, lessons: Sequence[Lesson | Amendment]) -> None:
+        n_odd = self.parts.knowledge.study(lessons)
+        if n_odd:
+            self.counts.add(EVERYONE, "lessons_skipped", n_odd)
 
     def _count(self, record: DecisionRecord, refusal: str | None) -> None:
         scope = record.scope
@@ -135,11 +154,21 @@ class Lane:
             self.counts.add(scope, f"refused:{refusal}")
 
     async def take_feedback(self, decision_id: str, feedback: Feedback) -> DecisionRecord | None:
-        """The revised record, or None when the decision is unknown. Raises StoreUnavailable."""
+        """The revised record, or None when the decision is unknown; what was said before changes nothing.
+
+        Raises StoreUnavailable, and FeedbackRefused when the decision was judged anew too often: every revision is
+        written, learned by all workers and kept.
+        """
         for _ in range(_FEEDBACK_TRIES):
             record = await self.parts.store.decision(decision_id)
             if record is None:
                 return None
+            if feedback.score == record.feedback and feedback.comment in ("", record.explanation.get("comment")):
+                return record
+            if record.revision >= _MOST_REVISIONS:
+                raise FeedbackRefused(
+                    f"expected at most {_MOST_REVISIONS - 1} changes of a decision, {decision_id} has had as many"
+                )
             settlement = revise(record, feedback, self.policy)
             if await self.parts.store.settle(settlement):
                 await self._after_feedback(record, settlement.record, feedback)
@@ -219,7 +248,9 @@ class Lane:
         while True:
             page = await self.parts.store.lessons(self._cursor, _LESSONS)
             self._cursor = page.cursor
-            self.parts.knowledge.study(page.lessons)
+            for start in range(0, len(page.lessons), _AT_ONCE):
+                self._study(page.lessons[start : start + _AT_ONCE])
+                await asyncio.sleep(0)
             if not page.lessons:
                 return
 
@@ -233,14 +264,3 @@ class Lane:
         """What all workers have spent beside the path today."""
         if self.beside is not None and (self.policy.judge.sampled or self.policy.shadow):
             self.beside.hear(await self.parts.store.counters(EVERYONE))
-
-    async def fit(self) -> None:
-        """Fit the models to the lessons, in a thread, when there is enough that is new to them."""
-        knowledge, policy = self.parts.knowledge, self.policy
-        n_new = knowledge.memory.n_changes - self._n_fitted
-        if n_new < max(1.0, _REFIT_SHARE * len(knowledge.memory)):
-            return
-        self._n_fitted = knowledge.memory.n_changes
-        lessons = knowledge.begin_fit()
-        knowledge.end_fit(await asyncio.to_thread(fit_outcomes, policy, lessons))
-        knowledge.learned = await asyncio.to_thread(fit_utility, policy, lessons, knowledge.learned)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from echo_proxy.errors import StoreUnavailable
 from echo_proxy.learning.knowledge import Knowledge
-from echo_proxy.limits.deadline import time_left, timeliness
+from echo_proxy.limits.deadline import deadline_of, timeliness
 from echo_proxy.online.admit import example_from, reason_to_refuse
 from echo_proxy.online.assemble import assemble
 from echo_proxy.online.combine import FEEDBACK, combine
@@ -98,12 +98,14 @@ async def plan(request: Request, available: Collection[str], parts: Parts) -> Pl
 
 
 def reroute(before: Plan, available: Collection[str], parts: Parts) -> Plan | None:
-    """The plan with another draw among what is available now: after a failed attempt."""
-    situation = before.decision.situation
-    assert situation is not None  # made by plan()
-    decision = route(
-        before.request, before.selection, situation, available, parts.policy, parts.knowledge, parts.new_seed()
-    )
+    """The plan with another draw among what is available now, as busy as it is now: after a failed attempt."""
+    request, policy, first = before.request, parts.policy, before.decision.situation
+    assert first is not None  # made by plan(), as is the vector
+    assert before.vector is not None
+    spent_s = max(parts.clock.now() - request.received_at, 0.0)
+    conditions = conditions_of(request, first.conditions.last_deployment, policy, parts.knowledge, spent_s)
+    situation = situation_of(request, before.vector, before.selection, conditions, policy)
+    decision = route(request, before.selection, situation, available, policy, parts.knowledge, parts.new_seed())
     if decision is None:
         return None
     return replace(before, decision=decision, prompt=_prompt(before.selection, decision, parts.policy))
@@ -116,7 +118,7 @@ def settle(plan: Plan, answer: Answer, attempts: Sequence[Attempt], policy: Poli
     quality = appraise(plan, outcome, policy)
     earned = reward(quality.estimate, outcome.cost_usd, outcome.latency_s, policy.reward)
     evidence = evidence_from(outcome.attempts, quality, earned)
-    timely = timeliness(outcome.latency_s, time_left(plan.request.deadline_s, policy.deadline), policy.deadline)
+    timely = timeliness(outcome.latency_s, deadline_of(plan.request, policy), policy.deadline)
     record = record_of(plan, outcome, quality, timely * earned, evidence, policy.log)
     refusal = reason_to_refuse(plan, outcome, quality, policy)
     example = None if refusal else example_from(plan, outcome, quality, policy)
@@ -125,7 +127,7 @@ def settle(plan: Plan, answer: Answer, attempts: Sequence[Attempt], policy: Poli
             replace(record, admitted_id=example.id if example else ""),
             increments_between((), evidence),
             example_increments(record.example_ids, None, quality),
-            lesson_of(record, plan, outcome),
+            lesson_of(record, plan, outcome, policy.log),
         ),
         example,
         refusal,
@@ -157,7 +159,9 @@ def revise(record: DecisionRecord, feedback: Feedback, policy: Policy) -> Settle
 def amend(record: DecisionRecord, heard: Heard, policy: Policy) -> Settlement:
     """The settlement that follows when more becomes known of an answer; what came first does not matter."""
     before = Quality(record.quality, record.quality_weight, {})
-    after = combine({**record.signals, **heard.signals}, policy.judge, policy.reward.unjudged_weight)
+    # a decision that was stored before there were signals by name may have feedback all the same
+    said = {} if record.feedback is None else {FEEDBACK: record.feedback}
+    after = combine({**said, **record.signals, **heard.signals}, policy.judge, policy.reward.unjudged_weight)
     earned = reward(after.estimate, record.cost_usd, record.latency_s, policy.reward)
     known = revised(record.evidence, after.weight, earned)
     timely = timeliness(record.latency_s, record.deadline_s, policy.deadline)

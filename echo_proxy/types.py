@@ -365,7 +365,8 @@ class Decision:
     """Names of the arms that could be drawn, in the order of `pmf`."""
     pmf: tuple[float, ...]
     means: tuple[float, ...]
-    """Expected reward per arm, prior included."""
+    """Expected reward per arm, prior included. As estimated: a line may lead a little beyond [0, 1], and surprises are
+    measured from what was really expected."""
     weights: tuple[float, ...]
     """Evidence weight per arm, prior included."""
     adjustments: tuple[str, ...]
@@ -598,6 +599,8 @@ class Lesson:
     completion_tokens: int
     threshold: float = 0.0
     """Least utility that was asked of examples."""
+    caller: str = ""
+    """Hash of the key that asked; empty in lessons from before it was noted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ def lesson(decision_id: str, **changes: object) -> Lesson:
         deadline_s=2.5,
         preference=0.0,
     )
-    context = Context("c1", (1.0, -0.25, 1 / 3))
+    context = Context("c1", (1.0, -0.25, 1 / 3), (0.5, -1 / 7))
     made = Lesson(
         decision_id=decision_id,
         at=NOW,
@@ -175,6 +175,7 @@ def lesson(decision_id: str, **changes: object) -> Lesson:
         prompt_tokens=100,
         completion_tokens=20,
         threshold=0.55,
+        caller="a",
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -759,6 +760,18 @@ class StoreContract(LedgerContract):
         assert 100 <= len(kept) < 300
         assert kept == [f"d{i}" for i in range(350 - len(kept), 350)]
         assert taught_by((await store.lessons(early, 1000)).lessons) == kept
+
+    async def test_an_amendment_replaces_the_one_before(self, make: StoreMaker) -> None:
+        """Feedback on one decision, however often, does not crowd the lessons of others out."""
+        store = await make(memory_length=100)
+        for i in range(80):
+            await store.settle(taught(f"d{i}"))
+        for revision in range(2, 400):
+            await store.settle(taught("d0", revision))
+        kept = (await store.lessons("", 1000)).lessons
+
+        assert taught_by(kept) == [*(f"d{i}" for i in range(80)), "d0"]
+        assert kept[-1] == amendment("d0", 399)
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     async def test_a_load_that_is_no_number_is_refused(self, store: Store, bad: float) -> None:

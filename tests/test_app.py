@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from echo_proxy.embedders.hosted import HostedEmbedder
 from echo_proxy.embedders.local import LocalEmbedder
 from echo_proxy.errors import PolicyError, SchemaMismatch, SettingsError, StoreError
 from echo_proxy.lane import Lane
+from echo_proxy.learning.linear_model import LinearModel
 from echo_proxy.policy import Retrieval
-from echo_proxy.policy_files import load_policy
+from echo_proxy.policy_files import load_policies, load_policy
 from echo_proxy.settings import Settings
 from echo_proxy.stores.embedded import EmbeddedRedis
 from echo_proxy.types import ArmKey, ArmSums, Plan, Settlement
@@ -317,15 +319,98 @@ async def test_a_policy_file_that_vanishes_changes_nothing(app: App, tmp_path: P
     assert app.lane_for("auto") is not None
 
 
-def test_a_running_proxy_keeps_its_set_of_policies(store: MemoryStore, tmp_path: Path) -> None:
+async def test_a_running_proxy_keeps_its_set_of_policies(store: MemoryStore, tmp_path: Path) -> None:
     """Each owns a store."""
     made = app_of(store, write_policy(tmp_path))
     path = tmp_path / "p.yaml"
     path.write_text(path.read_text().replace("name: test", "name: another"))
 
-    made.reload()
+    await made.reload()
 
     assert "keeps its policies ['test'], got ['another']; restart it" in str(made.policy_error)
+
+
+async def test_a_change_of_the_memory_needs_a_restart(app: App, tmp_path: Path) -> None:
+    """The store's own length hangs on it."""
+    write_policy(tmp_path, kind="uniform, memory: 100")
+
+    await until(lambda: app.policy_error, "the complaint")
+    assert "a change of bandit.memory needs a restart" in str(app.policy_error)
+
+
+async def test_what_requests_look_at_changes_on_the_loop(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are read in another thread, but no request meets half a reload."""
+    threads: dict[str, int] = {}
+    lane_of_app, read = app.lanes["test"], load_policies
+    adopt = lane_of_app.adopt
+
+    def noting_read(places: Any) -> Any:
+        threads["read"] = threading.get_ident()
+        return read(places)
+
+    def noting_adopt(*changes: Any) -> None:
+        threads["adopt"] = threading.get_ident()
+        adopt(*changes)
+
+    monkeypatch.setattr("echo_proxy.app.load_policies", noting_read)
+    monkeypatch.setattr(lane_of_app, "adopt", noting_adopt)
+    write_policy(tmp_path, kind="ucb1")
+    await until(lambda: "adopt" in threads, "the reload")
+
+    assert threads["adopt"] == threading.get_ident() != threads["read"]
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_policy_s_own_model_decides_from_the_start(store: MemoryStore, tmp_path: Path, is_away: bool) -> None:
+    """Also while the store is away."""
+    store.is_away = is_away
+    made = app_of(store, write_policy(tmp_path, kind="linear_thompson"))
+    await made.start()
+    model = made.lanes["test"].parts.knowledge.model
+    await made.stop()
+
+    assert isinstance(model, LinearModel)
+
+
+async def test_a_fit_that_fails_stops_neither_start_nor_upkeep(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outcomes are written all the same."""
+
+    def fail(*given: Any) -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr("echo_proxy.fitting.fit_outcomes", fail)
+    made = app_of(store, write_policy(tmp_path))
+    await made.start()
+    decision_id = await settle_one(made.lanes["test"])
+    await until(lambda: decision_id in store.records, "the record")
+    await made.stop()
+
+    assert made.upkeep_error is None
+
+
+async def test_nothing_waits_for_a_fit(store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one is under way, outcomes are written."""
+    made = app_of(store, write_policy(tmp_path))
+    await made.start()
+    gate, begun = threading.Event(), threading.Event()
+
+    def hang(*given: Any) -> None:
+        begun.set()
+        gate.wait()
+
+    monkeypatch.setattr("echo_proxy.fitting.fit_outcomes", hang)
+    try:
+        write_policy(tmp_path, kind="ucb1")
+        await until(begun.is_set, "the fit after the reload")
+        decision_id = await settle_one(made.lanes["test"])
+        await until(lambda: decision_id in store.records, "the record")
+    finally:
+        gate.set()
+        await made.stop()
 
 
 # ------------------------------------------------------------------ building

@@ -304,3 +304,26 @@ async def test_a_second_answer_that_teaches_nothing_is_not_brought() -> None:
 
     assert world.heard == []
     assert world.counted()["shadow_cost_usd"] == 0.01
+
+
+async def test_an_odd_reply_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted, its words are not logged, and the next call is made."""
+    world = World()
+    world.models.error = AttributeError("'my secret' has no attribute")
+    world.beside.put(a_judge_call())
+    world.beside.put(a_shadow_call())
+    task = asyncio.create_task(world.beside.run())
+    for _ in range(50):
+        await asyncio.sleep(0)
+    world.models.error = None
+    world.beside.put(a_shadow_call())
+    for _ in range(50):
+        await asyncio.sleep(0)
+    is_alive = not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert is_alive
+    assert len(world.heard) == 1
+    assert "my secret" not in caplog.text
+    assert {"judge_failed", "shadow_failed", "shadow_answered"} <= world.counted().keys()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from echo_proxy.errors import StoreError, StoreUnavailable
 from echo_proxy.lane import Lane
 from echo_proxy.online.sample import Heard
 from echo_proxy.types import ArmKey, ArmSums, Evidence, Feedback, Message, PassThrough, Plan, Settlement
-from tests.builders import NOW, answer, call, lane, policy, served
+from tests.builders import NOW, answer, call, lane, lesson, policy, served
 from tests.fakes import HashingEmbedder, MemoryStore
 
 BOTH = {"small", "large"}
@@ -388,3 +389,53 @@ async def test_a_conversation_stays_with_its_deployment(store: MemoryStore) -> N
     (taken,) = made.decision.taken
     assert (taken.name, taken.why) == ("switch", "the conversation is with large")
     assert {arm for arm, p in zip(made.decision.arms, taken.penalties, strict=True) if p} == {"small+0", "small+2"}
+
+
+# ---------------------------------------------------------------------- what goes wrong while learning
+
+
+def break_(thing: Any, name: str, error: Exception) -> None:
+    def fail(*args: Any) -> None:
+        raise error
+
+    setattr(thing, name, fail)
+
+
+@pytest.mark.parametrize("broken", ["absorb", "forecaster"])
+async def test_an_outcome_that_cannot_be_learned_is_kept(store: MemoryStore, broken: str) -> None:
+    """It is written and counted, its deployment is free, and the caller hears of nothing."""
+    one = lane(policy(**TEACHER), store)
+    knowledge = one.parts.knowledge
+    break_(*((knowledge, "absorb") if broken == "absorb" else (knowledge.forecaster, "learn")), ValueError("odd"))  # type: ignore[misc]
+    made = await settled(one)
+    counts = counted(one)
+    await one.write()
+
+    assert list(store.records) == [made.request.decision_id]
+    assert all(load.in_flight == 0 for load in knowledge.board.total(NOW).values())
+    assert counts["key:a decisions"] == 1.0
+    assert counts["all " + {"absorb": "learning_failed", "forecaster": "lessons_skipped"}[broken]] == 1.0
+
+
+async def test_an_odd_lesson_does_not_end_the_reading(store: MemoryStore) -> None:
+    """It is skipped and counted, and the others are learned."""
+    one = lane(store=store)
+    store.learned += [lesson("a"), lesson("odd", means=(0.5,)), lesson("b")]
+
+    assert await one.read() is True
+    assert [known.decision_id for known in one.parts.knowledge.memory.snapshot()] == ["a", "b"]
+    assert counted(one)["all lessons_skipped"] == 1.0
+
+
+async def test_requests_have_their_turn_while_lessons_are_read(store: MemoryStore) -> None:
+    """A page of hundreds takes longer than any of them should wait."""
+    one = lane(store=store)
+    store.learned += [lesson(f"d{i}") for i in range(400)]
+    memory = one.parts.knowledge.memory
+    reading, sizes = asyncio.create_task(one.read()), []
+    while not reading.done():
+        await asyncio.sleep(0)
+        sizes.append(len(memory))
+
+    assert len(memory) == 400
+    assert max(after - before for before, after in pairwise([0, *sizes])) <= 50

@@ -25,7 +25,8 @@ from tests.builders import (
     served,
 )
 from tests.builders import plan as a_plan
-from tests.fakes import HashingEmbedder, MemoryStore
+from tests.builders import record as a_record
+from tests.fakes import FrozenClock, HashingEmbedder, MemoryStore
 
 BOTH = {"small", "large"}
 TEACH = {"bandit": {"kind": "fixed", "floor": 1e-9, "probabilities": {"small+2": 1.0}}}
@@ -108,6 +109,22 @@ async def test_a_failed_attempt_draws_again_among_what_is_left() -> None:
     assert again == replace(before, decision=again.decision, prompt=Prompt()) if again else False
     assert again.decision.arm.name == "large+0"
     assert reroute(before, {"elsewhere"}, parts()) is None
+
+
+async def test_a_second_draw_sees_how_busy_it_is_now_and_how_little_time_is_left() -> None:
+    """The first attempt took seven of twenty seconds; its record still tells the whole deadline."""
+    rules, clock = policy(deadline={"answer_s": 20.0}), FrozenClock(request().received_at)
+    given = replace(parts(rules), clock=clock)
+    before = await plan(request(), BOTH, given)
+    assert before is not None
+    clock.time += 7.0
+    given.knowledge.board.start("other", "large", clock.time)
+    again = reroute(before, {"large"}, given)
+
+    assert again is not None
+    assert again.decision.situation is not None
+    assert again.decision.situation.conditions.deadline_s == 13.0
+    assert again.decision.situation.conditions.loads["large"].in_flight == 1
 
 
 # ------------------------------------------------------------------ settle
@@ -262,3 +279,12 @@ def test_a_late_answer_is_worth_less_but_teaches_what_it_was() -> None:
 
     assert made.reward == 0.0
     assert made.evidence[0].reward > 0.5
+
+
+def test_feedback_from_before_there_were_signals_is_not_forgotten() -> None:
+    """What a judge says later counts less than what the reader has said."""
+    before = a_record(feedback=0.0, quality=0.0, quality_weight=1.0, signals={})
+
+    after = amend(before, Heard("d1", {"verdict_first": 1.0, "verdict_second": 1.0}), policy()).record
+
+    assert (after.feedback, after.quality, after.quality_weight) == (0.0, 0.0, 1.0)

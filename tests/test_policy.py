@@ -49,7 +49,22 @@ def test_an_arm_may_have_a_name_and_a_prior_of_its_own() -> None:
         ({"reward": {"quality_weight": 0, "cost_weight": 0, "latency_weight": 0}}, "at least one of quality_weight"),
         ({"retrieval": {"k": 2.0}}, "valid integer"),
         ({"retrieval": {"max_distance": 2.5}}, "less than or equal to 2"),
-        ({"selection": {"min_utility": float("nan")}}, "less than or equal to 1"),
+        ({"selection": {"min_utility": float("nan")}}, "finite number"),
+        ({"budget": {"usd_per_day": float("inf")}}, "finite number"),
+        ({"judge": {"max_repetition": 0.5, "sampled": {"model_group": "j", "usd_per_day": float("inf")}}}, "finite"),
+        (
+            {"judge": {"sampled": {"model_group": "j"}}, "arms": [{"deployment": "a"}]},
+            "expected an arm with teacher: true, or judge.sampled.reference_group",
+        ),
+        ({"shadow": {}, "arms": [{"deployment": "a"}, {"deployment": "a", "n_examples": 2}]}, "got a alone"),
+        ({"load": {"thresholds": {"smal": 4.0}}}, r"must name deployments of arms \(large, small\), got unknown smal"),
+        ({"judge": {"min_tokens": 20, "max_tokens": 10}}, "min_tokens must be at most max_tokens, got 20 and 10"),
+        ({"selection": {"thresholds": [0.2, 0.4, 0.2]}}, "thresholds must be different"),
+        *(
+            ({"solicit": {}, "bandit": {"kind": kind}}, f"solicit would never ask: {kind} gives one arm")
+            for kind in ("epsilon_greedy", "ucb1", "discounted_ucb", "linucb")
+        ),
+        ({"solicit": {}, "bandit": {"kind": "fixed", "probabilities": {"small+0": 1.0}}}, "solicit would never ask"),
         ({"scope": "everybody"}, "'key', 'team', 'organization', 'user' or 'public'"),
         ({"mode": "on"}, "'act' or 'shadow'"),
         ({"judge": {"refusals": [""]}}, "at least 1 character"),
@@ -97,3 +112,19 @@ def test_every_key_is_documented() -> None:
 def test_the_data_of_the_builder_is_valid() -> None:
     """Tests build on it."""
     assert Policy.model_validate(dict(POLICY_DATA)) == policy()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"judge": {"sampled": {"model_group": "j", "reference_group": "r"}}, "arms": [{"deployment": "a"}]},
+        {"load": {"thresholds": {"small": 4.0}}},
+        {"solicit": {"below": 1.0}, "bandit": {"kind": "epsilon_greedy"}},
+        {"solicit": {}, "bandit": {"kind": "uniform"}},
+        {"solicit": {}, "bandit": {"kind": "beta_thompson"}},
+        {"solicit": {}, "bandit": {"kind": "fixed", "probabilities": {"small+0": 0.4, "small+2": 0.3, "large+0": 0.3}}},
+    ],
+)
+def test_lines_that_can_work_are_accepted(changes: dict[str, Any]) -> None:
+    """Only those that could never do anything are refused."""
+    assert policy(**changes)

@@ -3,7 +3,7 @@
     python -m bench.router.drift [--data ../shared/data] [--seeds N] [--json]
 
 ZeroEval's models by the real path. Counted are requests from the change until the probabilities of 20 requests in a row
-put nine tenths on the arms that they should.
+put four fifths on the arms that they should: epsilon and the floor of nine arms leave 0.88 for the best.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from echo_proxy.types import Situation
 
 _CHANGE, _END = 600, 1000
 _WINDOW = 20
-_SHARE = 0.9
+_SHARE = 0.8
 _FIRST_SEED = 100
 _WEAK = ("Meta-Llama-3.1-8B-Instruct", "claude-3-haiku-20240307", "gpt-3.5-turbo-0125")
 _STRONG = "claude-3-5-sonnet-20241022"
@@ -51,7 +51,7 @@ class Found:
 
 
 def fails(base: Stream, seen: Sequence[Situation], bandit: Mapping[str, Any], seed: int) -> int | None:
-    """The favourite is right only once in ten from the change on; until the others have nine tenths."""
+    """The favourite is right only once in ten from the change on; until the others have four fifths."""
     rng = np.random.default_rng(seed)
     play = _Play(base, seen, bandit, seed)
     play.until(_CHANGE)

@@ -16,7 +16,7 @@ from echo_proxy.online.learn import increments_between
 from echo_proxy.online.reward import reward
 from echo_proxy.online.route import Choice, choose, draw
 from echo_proxy.online.situation import conditions_of, situation_of
-from echo_proxy.policy import Policy
+from echo_proxy.policy import Policy, RegressionEstimate
 from echo_proxy.types import Arm, ArmKey, Caller, Conditions, Evidence, Lesson, Message, Request, Selection, Situation
 
 Outcome = Callable[[int, int], float]
@@ -67,7 +67,10 @@ class Pace:
 
 
 def situations_of(stream: Stream, policy: Policy) -> tuple[Situation, ...]:
-    """What the router sees of each request beside the moment: the same for all that serve the stream."""
+    """What the router sees of each request beside the moment: the same for all that serve the stream, so with what
+    any estimate may look at."""
+    bandit = policy.bandit.model_copy(update={"estimate": RegressionEstimate(kind="regression")})
+    policy = policy.model_copy(update={"bandit": bandit})
     return tuple(
         situation_of(request_of(text, t, 0.0), vector, Selection(), Conditions(), policy)
         for t, (text, vector) in enumerate(zip(stream.texts, stream.vectors, strict=True))

@@ -20,7 +20,7 @@ from echo_proxy.admin.views import (
     stats_view,
 )
 from echo_proxy.app import App
-from echo_proxy.errors import StoreUnavailable
+from echo_proxy.errors import FeedbackRefused, StoreUnavailable
 from echo_proxy.lane import Lane
 from echo_proxy.online.receive import scope_of
 from echo_proxy.types import Caller, DecisionRecord, Example, Feedback
@@ -80,23 +80,27 @@ def _add_decisions(router: APIRouter, app: App, identify: Identify) -> None:
         for lane in _lanes(app, policy):
             newest = await _ask(lane.parts.store.decisions(_visible(lane, who), limit))
             found += [one for one in newest if _is_own(who, one.caller)]
-        return [decision_view(one) for one in sorted(found, key=lambda one: -one.created_at)[:limit]]
+        return [decision_view(one, who) for one in sorted(found, key=lambda one: -one.created_at)[:limit]]
 
     @router.get("/decisions/{decision_id}")
     async def decision(decision_id: str, who: Who) -> DecisionView:
         """One request explained: candidates, probabilities, adjustments, attempts, outcome, reward."""
         found = await _find_decision(app, decision_id, who, wait_s=0.0)
-        return decision_view(found[1])
+        return decision_view(found[1], who)
 
     @router.post("/feedback")
     async def feedback(body: FeedbackBody, who: Who) -> DecisionView:
-        """Say what an answer was worth; replaces what was believed of it. A second one replaces the first."""
+        """Say what an answer was worth; replaces what was believed of it. A second one replaces the first; after
+        twenty changes no more are taken (409)."""
         lane, _ = await _find_decision(app, body.decision_id, who, wait_s=_FEEDBACK_WAIT_S)
         given = Feedback(body.to_score(), body.comment, lane.parts.clock.now())
-        record = await _ask(lane.take_feedback(body.decision_id, given))
+        try:
+            record = await _ask(lane.take_feedback(body.decision_id, given))
+        except FeedbackRefused as error:
+            raise HTTPException(409, f"feedback: {error}") from error
         if record is None:
             raise _unknown("decision", body.decision_id)
-        return decision_view(record)
+        return decision_view(record, who)
 
 
 def _add_examples(router: APIRouter, app: App, identify: Identify) -> None:

@@ -1,6 +1,8 @@
 """What do readers of the HTTP API see? Documented models, made from the records of the path."""
 
 import os
+import re
+from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -73,7 +75,8 @@ class DecisionView(View):
     learned: list[dict[str, Any]]
     """What the arms have learned from it."""
     explanation: dict[str, Any]
-    """Candidates with distance and utility, probabilities, adjustments, attempts, signals."""
+    """Candidates with distance and utility, probabilities, adjustments, attempts, signals. What was expected of the
+    arms, and why something was taken from them, is for admins only: it mixes all tenants."""
 
 
 class ExampleView(View):
@@ -146,7 +149,7 @@ class Stats(View):
     """For admins only: it mixes all tenants."""
 
 
-def decision_view(record: DecisionRecord) -> DecisionView:
+def decision_view(record: DecisionRecord, who: Caller) -> DecisionView:
     """What a reader sees of a decision."""
     return DecisionView(
         id=record.id,
@@ -173,8 +176,27 @@ def decision_view(record: DecisionRecord) -> DecisionView:
             {"arm": one.key.arm, "segment": one.key.segment, "weight": one.weight, "reward": one.reward}
             for one in record.evidence
         ],
-        explanation=dict(record.explanation),
+        explanation=dict(record.explanation) if who.is_admin else _own_part(record.explanation),
     )
+
+
+_OWN_OF_ARM = frozenset({"probability"})
+_WHY = re.compile("(?<=instead of best_effort):.*", re.DOTALL)
+"""That part of a note tells how busy deployments are."""
+
+
+def _own_part(explanation: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what mixes all tenants: rewards and evidence of the arms, and the words about load, prices and drift."""
+    decision = explanation.get("decision")
+    if not isinstance(decision, Mapping):
+        return dict(explanation)
+    arms = {
+        name: {key: value for key, value in arm.items() if key in _OWN_OF_ARM}
+        for name, arm in decision.get("arms", {}).items()
+    }
+    notes = [_WHY.sub("", note) for note in decision.get("adjustments", ())]
+    own = {"arms": arms, "taken": {name: {} for name in decision.get("taken", {})}, "adjustments": notes}
+    return {**explanation, "decision": {**decision, **{name: own[name] for name in own if name in decision}}}
 
 
 def example_view(example: Example, policy: str) -> ExampleView:

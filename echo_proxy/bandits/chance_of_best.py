@@ -42,6 +42,11 @@ def points_of(edges: Vector) -> Vector:
     return np.asarray((edges[:-1] + halves)[:, None] + halves[:, None] * _POINTS)
 
 
+def weights_of(edges: Vector) -> Vector:
+    """Lengths that the points stand for in an integral, shape (n_cells, N_POINTS)."""
+    return np.asarray(0.5 * np.diff(edges)[:, None] * _WEIGHTS)
+
+
 def chances_of_best(log_densities: Vector, edges: Vector) -> Vector:
     """P(the arm's mean is the highest) when the means are independent, shape (n_arms,), sums to 1.
 

@@ -83,12 +83,11 @@ def combine(sums: Sequence[ArmSums], prior_mean: float | Vector, prior_weight: f
     priors = _per_arm("prior_mean", prior_mean, len(sums), 1.0)  # (n_arms,)
     counts = _per_arm("prior_weight", prior_weight, len(sums), inf)  # (n_arms,)
     # A correction can leave a weight a rounding error below zero.
-    weights = np.maximum(np.array([arm.weight for arm in sums], dtype=np.float64), 0.0)  # (n_arms,)
-    rewards = np.array([arm.reward_sum for arm in sums], dtype=np.float64)  # (n_arms,)
-    totals = weights + counts  # (n_arms,)
+    told = np.array([(arm.weight, arm.reward_sum) for arm in sums], dtype=np.float64).reshape(-1, 2)  # (n_arms, 2)
+    totals = np.maximum(told[:, 0], 0.0) + counts  # (n_arms,)
     is_known = totals > NEGLIGIBLE_WEIGHT  # (n_arms,)
-    means = np.where(is_known, (rewards + counts * priors) / np.where(is_known, totals, 1.0), priors)
-    means = np.clip(means, 0.0, 1.0)
+    means = np.where(is_known, (told[:, 1] + counts * priors) / np.where(is_known, totals, 1.0), priors)
+    means = np.minimum(np.maximum(means, 0.0), 1.0)
     # of a Beta distribution with that mean and that many observations; at most that of a fair coin
     deviations = np.sqrt(means * (1.0 - means) / (totals + 1.0))  # (n_arms,)
     return Estimates(totals, means, deviations)
@@ -102,12 +101,12 @@ def check_estimates(seen: Estimates) -> None:
     """
     if seen.means.ndim != 1 or seen.means.size == 0:
         raise ValueError(f"means must have shape (n_arms,), got {seen.means.shape}")
-    if not np.isfinite(seen.means).all():
+    if not isfinite(seen.means.sum()):  # one that is not finite makes the sum so
         raise ValueError(f"means must be finite, got {seen.means.tolist()}")
     for name, values in (("weights", seen.weights), ("deviations", seen.deviations)):
         if values.shape != seen.means.shape:
             raise ValueError(f"{name} must have the shape of means {seen.means.shape}, got {values.shape}")
-        if not (np.isfinite(values).all() and (values >= 0.0).all()):
+        if not (isfinite(values.sum()) and values.min() >= 0.0):
             raise ValueError(f"{name} must be finite and at least 0, got {values.tolist()}")
 
 
@@ -116,9 +115,9 @@ def _per_arm(name: str, value: float | Vector, n_arms: int, most: float) -> Vect
     values = np.asarray(value, dtype=np.float64)
     if values.shape not in ((), (n_arms,)):
         raise ValueError(f"{name} must be one number or have shape ({n_arms},), got shape {values.shape}")
-    if not (np.isfinite(values) & (values >= 0.0) & (values <= most)).all():
+    if values.size and not (values.min() >= 0.0 and values.max() <= most and values.max() < inf):  # False for NaN
         raise ValueError(f"{name} must be finite and in [0, {most:g}], got {value}")
-    return np.broadcast_to(values, (n_arms,))
+    return values if values.shape == (n_arms,) else np.full(n_arms, float(values))
 
 
 def _scale(sums: ArmSums, factor: float) -> ArmSums:

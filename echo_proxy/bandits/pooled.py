@@ -99,9 +99,10 @@ class Pooled:
             slots: shape (n,).
             contexts: scaled, one per arm, shape (n, d).
         """
-        inverses, moments = self.inverses, self.moments
-        if list(slots) != list(range(len(inverses))):
-            inverses, moments = inverses[slots], moments[slots]
+        # the usual case, all arms in their order, is a view: copying the inverses would take as long as all the rest
+        is_run = list(slots) == list(range(slots[0], slots[0] + len(slots)))
+        taken = slice(slots[0], slots[0] + len(slots)) if is_run else list(slots)
+        inverses, moments = self.inverses[taken], self.moments[taken]
         reach = (inverses @ contexts[:, :, None])[:, :, 0]  # C x, (n, d)
         means = (reach * (moments + self._beta)).sum(axis=1)  # (n,)
         variances = (reach * contexts).sum(axis=1)  # (n,)

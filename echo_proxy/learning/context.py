@@ -60,8 +60,14 @@ def schema_of(dimensions: int) -> str:
     return f"context-{VERSION}:{len(FEATURES)}:{dimensions}"
 
 
-def context_of(request: Request, vector: Embedding, selection: Selection, conditions: Conditions) -> Context:
-    """The features of a request with its selection, each about [-1, 1]."""
+def context_of(
+    request: Request, vector: Embedding, selection: Selection, conditions: Conditions, *, with_text: bool = True
+) -> Context:
+    """The features of a request with its selection, each about [-1, 1].
+
+    Args:
+        with_text: whether the finer features of its words are wanted; they take as long as all others together.
+    """
     values = (
         1.0,
         *_of_text(request.text),
@@ -72,7 +78,7 @@ def context_of(request: Request, vector: Embedding, selection: Selection, condit
         _hurry(conditions.deadline_s),
         *topics(vector).tolist(),
     )
-    return Context(schema_of(vector.size), values, text_features(request.text))
+    return Context(schema_of(vector.size), values, text_features(request.text) if with_text else ())
 
 
 def topics(vector: Embedding) -> Vector:

@@ -1,5 +1,6 @@
 """What will an arm's answer cost and take, as busy as its deployment is now?"""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import log, log2, sqrt
 
@@ -113,6 +114,7 @@ class Forecaster:
 
     def __init__(self, arms: Sequence[Arm] = ()) -> None:
         self._arms: dict[str, _Arm] = {}
+        self._n_offered: Counter[str] = Counter()
         self._deployments: Mapping[str, str] = {}
         self.adopt(arms)
 
@@ -124,8 +126,17 @@ class Forecaster:
         """Take over what an answer cost and took."""
         if not lesson.is_acted:
             return
+        self._n_offered.update(lesson.arms)
         n = self._busy(lesson.arm, lesson.situation.conditions.loads)
         self._arms.setdefault(lesson.arm, _Arm()).learn(lesson, n)
+
+    def n_answers(self, arm: str) -> float:
+        """How often it has answered."""
+        return self._arms[arm].weight if arm in self._arms else 0.0
+
+    def n_offered(self, arm: str) -> int:
+        """In how many requests it could have been drawn."""
+        return self._n_offered[arm]
 
     def forecasts(self, loads: Mapping[str, Load] | None = None) -> Mapping[str, Forecast]:
         """By arm; arms that have never answered are missing."""

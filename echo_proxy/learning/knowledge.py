@@ -1,8 +1,10 @@
 """What do all workers together know about the arms?"""
 
+import logging
 from collections.abc import Iterable, Mapping
 
 from echo_proxy.bandits.evidence import merge
+from echo_proxy.errors import FAULTS
 from echo_proxy.learning.best_effort import BestEffort
 from echo_proxy.learning.discounted import DiscountedSums
 from echo_proxy.learning.forecast import Forecaster
@@ -14,6 +16,8 @@ from echo_proxy.limits.load import LoadBoard
 from echo_proxy.policy import Policy, SegmentEstimate
 from echo_proxy.protocols import OutcomeModel
 from echo_proxy.types import Amendment, ArmKey, ArmSums, Increment, Lesson, News
+
+log = logging.getLogger("echo_proxy")
 
 _CAPACITY = 5000
 
@@ -77,21 +81,34 @@ class Knowledge:
 
     # ------------------------------------------------------------------ lessons
 
-    def study(self, news: Iterable[Lesson | Amendment]) -> None:
-        """Learn what is new in lessons of this worker or of others; hearing one twice changes nothing."""
+    def study(self, news: Iterable[Lesson | Amendment]) -> int:
+        """Learn what is new in lessons of this worker or of others; hearing one twice changes nothing.
+
+        Returns how many could not be learned: each is forgotten, so that no fit stumbles over it, and logged.
+        """
+        n_odd = 0
         for one in news:
-            heard = self.memory.absorb(one)
-            if heard is None:
-                continue
-            if heard.before is None:
-                self.forecaster.learn(heard.lesson)
-                self.pacer.learn(heard.lesson)
-            self.surprises.learn(heard.lesson)
-            if self.discounted is not None:
-                self.discounted.learn(heard)
-            self._since_fit.append(heard)
-            if self.model is not None:
-                self.model.learn(heard)
+            try:
+                self._study(one)
+            except FAULTS as error:
+                n_odd += 1
+                self.memory.drop(one.decision_id)
+                log.warning("the lesson of decision %s cannot be learned: %r", one.decision_id, error)
+        return n_odd
+
+    def _study(self, one: Lesson | Amendment) -> None:
+        heard = self.memory.absorb(one)
+        if heard is None:
+            return
+        if heard.before is None:
+            self.forecaster.learn(heard.lesson)
+            self.pacer.learn(heard.lesson)
+        self.surprises.learn(heard.lesson)
+        if self.discounted is not None:
+            self.discounted.learn(heard)
+        if self.model is not None:
+            self.model.learn(heard)
+        self._since_fit.append(heard)
 
     def begin_fit(self) -> tuple[Lesson, ...]:
         """The lessons to fit a new model to."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -62,5 +63,5 @@ class Learned:
 
 def together(utilities: Sequence[float], mix: float) -> float:
     """P(an answer given with several examples is good), between their mean and P(at least one of them suffices)."""
-    some = 1.0 - float(np.prod([1.0 - one for one in utilities]))
+    some = 1.0 - prod([1.0 - one for one in utilities])
     return mix * some + (1.0 - mix) * sum(utilities) / len(utilities)

@@ -8,6 +8,7 @@ import numpy as np
 
 from echo_proxy.bandits.linear import Matrix
 from echo_proxy.bandits.pooled import NEVER_SEEN, Pooled
+from echo_proxy.learning.ageing import remaining
 from echo_proxy.learning.context import FEATURES, N_TOPICS, OF_SELECTION, OWN_LOAD, own_load
 from echo_proxy.learning.prior import prior_of
 from echo_proxy.learning.text_measures import NAMES as TEXT_NAMES
@@ -99,7 +100,8 @@ class LinearModel:
     def _fit(self, lessons: Sequence[Lesson]) -> None:
         self._schema = lessons[-1].situation.context.schema
         counted = [lesson for lesson in lessons if self._counts(lesson)]
-        self._left = _left_of(counted, self._bandit.half_life_s)
+        left = remaining(counted, self._bandit).tolist()
+        self._left = dict(zip((lesson.decision_id for lesson in counted), left, strict=True))
         seen = [(row, one) for row, lesson in enumerate(counted) for one in self._observations(lesson)]
         if not seen:
             return
@@ -151,9 +153,3 @@ class LinearModel:
 def _load(arm: Arm, situation: Situation) -> float:
     load = situation.conditions.loads.get(arm.deployment)
     return own_load(load.in_flight) if load else 0.0
-
-
-def _left_of(lessons: Sequence[Lesson], half_life_s: float) -> dict[str, float]:
-    """What time leaves of each lesson when the newest is made, by decision, (0, 1]."""
-    newest = max(lesson.at for lesson in lessons) if lessons else 0.0
-    return {lesson.decision_id: float(0.5 ** ((newest - lesson.at) / half_life_s)) for lesson in lessons}

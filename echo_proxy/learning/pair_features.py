@@ -40,6 +40,10 @@ PAIR_SCHEMA = f"pair-{VERSION}:{len(PAIR_FEATURES)}"
 ALONE_SCHEMA = f"alone-{VERSION}:{len(ALONE_FEATURES)}"
 """Of the trial of no example."""
 
+_NAMES = (Names.NONE, Names.NUMBERS, Names.MISSING)
+_OF_ALONE = tuple(
+    PAIR_FEATURES.index(name) for name in ("names_none", "names_numbers", "names_missing", "distance", "overlap")
+)
 _WORD = re.compile(r"\w+")
 _READ = 2_000
 """Characters of a text whose words are compared: this runs on the event loop."""
@@ -59,33 +63,34 @@ def pair_features(request: Request, candidates: Sequence[Candidate], prior: Vect
     answers = _answers(candidates)
     is_same = answers[:, None] == answers[None, :]  # (n_candidates, n_candidates)
     asked = _words(request.text[:_READ])
-    overlap = np.array([_jaccard(asked, _words(one.example.request[:_READ])) for one in candidates])
-    coverage = np.array([_coverage(asked, one) for one in candidates])
+    shares = np.array([_shared(asked, one) for one in candidates])  # (n_candidates, 2)
+    overlap, coverage = shares[:, 0], shares[:, 1]
     outcomes = pooled_outcomes(candidates)  # (n_candidates, 2)
     uses = np.maximum(outcomes[:, 0], 0.0)
     lengths = np.log1p([len(one.example.request) for one in candidates])
     length = np.log1p(len(request.text))
+    others = _best_others(np.array([-distance, overlap, coverage]), is_same)  # (3, n_candidates)
     ages = [max(request.received_at - one.example.created_at, 0.0) for one in candidates]
     columns = (
         logit(prior),
         2 * distance,
         5 * (distance - distance.min()),
-        5 * (_best_other(-distance, is_same, -1.0) + distance),
+        5 * (np.maximum(others[0], -1.0) + distance),
         np.full(distance.size, length / 10),
         lengths / 10,
         length - lengths,
         np.array([one.example.quality for one in candidates]),
         np.log1p(ages) / 15,
         np.log1p(uses) / 4,
-        np.clip(uses - outcomes[:, 1], 0.0, None) / (uses + 2.0),
+        np.maximum(uses - outcomes[:, 1], 0.0) / (uses + 2.0),
         overlap,
-        overlap - _best_other(overlap, is_same, 0.0),
+        overlap - np.maximum(others[1], 0.0),
         coverage,
-        coverage - _best_other(coverage, is_same, 0.0),
+        coverage - np.maximum(others[2], 0.0),
         *_names(candidates),
         (is_same.sum(axis=1) - 1) / max(distance.size - 1, 1),
     )
-    return np.stack(columns, axis=1)
+    return np.array(columns).T
 
 
 def alone_features(request: Request, features: Vector) -> tuple[float, ...]:
@@ -95,20 +100,20 @@ def alone_features(request: Request, features: Vector) -> tuple[float, ...]:
         request: what is asked.
         features: of its pairs with all candidates, nearest first, shape (n_candidates, len(PAIR_FEATURES)).
     """
-    of = {name: features[:, index] for index, name in enumerate(PAIR_FEATURES)}
+    none, numbers, missing, distance, overlap = features[:, _OF_ALONE].T.tolist()
     return (
         float(np.log1p(len(request.text)) / 10),
-        float(of["names_none"].max()),
-        float(of["names_numbers"].max()),
-        float(of["names_missing"].min()),
-        float(of["distance"].min()),
-        float(of["overlap"].max()),
+        max(none),
+        max(numbers),
+        min(missing),
+        min(distance),
+        max(overlap),
     )
 
 
 def logit(probabilities: Vector) -> Vector:
     """Log odds, shape unchanged, within about +-7."""
-    kept = np.clip(probabilities, _SMALLEST, 1 - _SMALLEST)
+    kept = np.minimum(np.maximum(probabilities, _SMALLEST), 1 - _SMALLEST)
     odds: Vector = np.log(kept / (1 - kept))
     return odds
 
@@ -119,19 +124,16 @@ def _answers(candidates: Sequence[Candidate]) -> Vector:
     return np.array([float(numbers.setdefault(one.example.response, len(numbers))) for one in candidates])
 
 
-def _best_other(values: Vector, is_same: Vector, otherwise: float) -> Vector:
-    """The highest value among candidates with another answer, shape (n_candidates,); `otherwise` where none has."""
-    best: Vector = np.where(is_same, otherwise, values[None, :]).max(axis=1)
+def _best_others(values: Vector, is_same: Vector) -> Vector:
+    """The highest of each row of values among candidates with another answer, -inf where none has; shape as values."""
+    best: Vector = np.where(is_same, -np.inf, values[:, None, :]).max(axis=2)
     return best
 
 
-def _names(candidates: Sequence[Candidate]) -> tuple[Vector, ...]:
-    """One column per state but HELD."""
+def _names(candidates: Sequence[Candidate]) -> Vector:
+    """One row per state but HELD, shape (3, n_candidates)."""
     states = [one.names for one in candidates]
-    return tuple(
-        np.array([state is wanted for state in states], dtype=np.float64)
-        for wanted in (Names.NONE, Names.NUMBERS, Names.MISSING)
-    )
+    return np.array([[state is wanted for state in states] for wanted in _NAMES], dtype=np.float64)
 
 
 @lru_cache(maxsize=4096)
@@ -140,13 +142,11 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(_WORD.findall(text.lower()))
 
 
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    shared = len(one & other)
-    return shared / max(len(one) + len(other) - shared, 1)
-
-
-def _coverage(asked: frozenset[str], candidate: Candidate) -> float:
-    """Share of the request's words that stand in the example's question or answer."""
-    example = candidate.example
-    held = asked & _words(example.request[:_READ]) | asked & _words(example.response[:_READ])
-    return len(held) / max(len(asked), 1)
+def _shared(asked: frozenset[str], candidate: Candidate) -> tuple[float, float]:
+    """Words that request and example's question share, of all that either has (Jaccard); and the share of the
+    request's words that stand in the example's question or answer."""
+    question = _words(candidate.example.request[:_READ])
+    missing = asked - question
+    shared = len(asked) - len(missing)
+    held = len(asked) - len(missing - _words(candidate.example.response[:_READ]))
+    return shared / max(len(asked) + len(question) - shared, 1), held / max(len(asked), 1)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from echo_proxy.bandits.logit import LogitFit, Observations, Precisions, fit_logit
+from echo_proxy.learning.ageing import remaining
 from echo_proxy.learning.lesson_space import Floats, Space, features_of, fit_space, kind_of, vectors_of
 from echo_proxy.learning.prior import Belief, prior_of
 from echo_proxy.policy import Policy
@@ -152,7 +153,7 @@ def fit_regression(policy: Policy, lessons: Sequence[Lesson]) -> RegressionModel
     x = _points(space, situations)
     beliefs = [[prior_of(arm, situation, policy.bandit.prior) for arm in arms] for situation in situations]
     weights, rewards = _outcomes(told, {arm.name: column for column, arm in enumerate(arms)})
-    faded = _remaining(told, policy)[:, None]  # (n, 1)
+    faded = remaining(told, policy.bandit)[:, None]  # (n, 1)
     offsets = np.array([[_log_odds(one.reward) for one in row] for row in beliefs]).reshape(weights.shape)
     seen = Observations(x, weights * faded, rewards, offsets)
     precisions = Precisions(SHARED_PRECISION, OWN_PRECISION, _level_precisions(arms, beliefs, policy))
@@ -185,16 +186,6 @@ def _add(weights: Matrix, sums: Matrix, row: int, column: int | None, evidence: 
     if column is not None:
         weights[row, column] += evidence.weight
         sums[row, column] += evidence.weight * evidence.reward
-
-
-def _remaining(lessons: Sequence[Lesson], policy: Policy) -> Vector:
-    """How much each lesson still counts beside the newest, (0, 1], shape (n_lessons,)."""
-    if not lessons:
-        return np.zeros(0)
-    ages = lessons[-1].at - np.array([lesson.at for lesson in lessons])
-    newer = np.arange(len(lessons))[::-1]
-    factors: Vector = 0.5 ** (ages / policy.bandit.half_life_s) * policy.bandit.estimate.discount**newer
-    return factors
 
 
 def _level_precisions(arms: Sequence[Arm], beliefs: Sequence[Sequence[Belief]], policy: Policy) -> Vector:

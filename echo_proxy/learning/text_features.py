@@ -17,10 +17,13 @@ _HEAD, _TAIL = 1_600, 800
 _LONG_WORD = 8
 
 _TOKEN = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d[\d,]*(?:\.\d+)?")
-_CHOICE = re.compile(r"(?m)^\s*\(?[A-Ea-e1-5][.):]\s*(.+)$")
+# every pattern passes over a text once, whatever stands in it: callers write it, and no run of marks may be tried anew
+# from each of its characters
+_CHOICE = re.compile(r"(?m)^[ \t]*+\(?[A-Ea-e1-5][.):][ \t]*+(.+)$")
 _CODE = re.compile(r"\b(?:def|return|import|class|assert|lambda)\b|print\(|==|=>|\};|</")
 _TEX = re.compile(r"\\[a-zA-Z]+")
-_SENTENCE_END = re.compile(r"[.!?。!?\n]+(?:\s|$)")
+_END = "[.!?。!?\\n]"
+_SENTENCE_END = re.compile(rf"(?<!{_END}){_END}(?:[.!?。!?]*+\n{_END}*+|{_END}*+(?:\s|$))")
 
 _CHARACTERS = ("%", "$", "/", "\n", ",", "?", '"', "(", "_", "{", "=", "^", "*", "+", "|", ":", "'")
 _CUES: tuple[tuple[str, tuple[str, ...]], ...] = (

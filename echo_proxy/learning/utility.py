@@ -1,6 +1,5 @@
 """What is an example worth to a request?"""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ class BetaUtility:
         """Utilities, shape (n_candidates,), in [0, 1]."""
         outcomes = pooled_outcomes(candidates)  # (n_candidates, 2)
         uses = np.maximum(outcomes[:, 0], 0.0)
-        gain = np.clip(outcomes[:, 1], 0.0, uses)
+        gain = np.minimum(np.maximum(outcomes[:, 1], 0.0), uses)
         weight = self.rules.prior_weight
         reliability = (weight + gain) / (weight + uses)  # (n_candidates,)
         useful: Vector = relevance(candidates, self.rules) * reliability
@@ -37,16 +36,18 @@ def pooled_outcomes(candidates: Sequence[Candidate]) -> Vector:
     Candidates that say the same share their outcomes: what the model could not make use of once, it cannot make use
     of when it stands under another wording of the question.
     """
-    pools: dict[str, Vector] = defaultdict(lambda: np.zeros(2))
+    pools: dict[str, tuple[float, float]] = {}  # of numbers: arrays are slow on so few
     for candidate in candidates:
-        pools[candidate.example.response] += (candidate.example.uses, candidate.example.gain)
-    return np.array([pools[candidate.example.response] for candidate in candidates])
+        example = candidate.example
+        uses, gain = pools.get(example.response, (0.0, 0.0))
+        pools[example.response] = (uses + example.uses, gain + example.gain)
+    return np.array([pools[candidate.example.response] for candidate in candidates]).reshape(-1, 2)
 
 
 def relevance(candidates: Sequence[Candidate], rules: Utility) -> Vector:
     """How likely a candidate is about the same, shape (n_candidates,): a falling logistic of the cosine distance."""
     distance = np.array([candidate.distance for candidate in candidates], dtype=np.float64)
     missing = np.array([candidate.names is Names.MISSING for candidate in candidates], dtype=bool)
-    steps = np.clip((distance - rules.half_distance) / rules.width, -500.0, 500.0)  # beyond, exp overflows
+    steps = np.minimum((distance - rules.half_distance) / rules.width, 500.0)  # beyond, exp overflows
     near: Vector = 1.0 / (1.0 + np.exp(steps))
     return np.where(missing, rules.missing_names_factor * near, near)

@@ -5,8 +5,8 @@ from math import erf, log, sqrt
 
 import numpy as np
 
-from echo_proxy.policy import DeadlinePolicy
-from echo_proxy.types import Adjustment, Arm, Conditions, Forecast, Vector
+from echo_proxy.policy import DeadlinePolicy, Policy
+from echo_proxy.types import Adjustment, Arm, Conditions, Forecast, Request, Vector
 
 _HOPE = 0.1
 """Where no arm is likelier than this to be in time, the quickest is to win. guess, not yet measured"""
@@ -17,6 +17,12 @@ _STEPS = 8
 def time_left(requested_s: float | None, rules: DeadlinePolicy | None) -> float | None:
     """Seconds to the deadline: the caller's, else the policy's, else None."""
     return requested_s if requested_s is not None else (rules.answer_s if rules else None)
+
+
+def deadline_of(request: Request, policy: Policy) -> float | None:
+    """Seconds from the request's arrival to its deadline; a caller is heard where the policy has deadlines at all."""
+    is_heard = policy.deadline is not None or policy.allow_client_deadline
+    return time_left(request.deadline_s if is_heard else None, policy.deadline)
 
 
 def on_time(latency_s: float, deadline_s: float, slack_s: float) -> float:

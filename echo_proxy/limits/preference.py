@@ -4,8 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from echo_proxy.policy import PreferencePolicy, StickinessPolicy
-from echo_proxy.types import Adjustment, Arm, Conditions, Vector
+from echo_proxy.policy import Policy, PreferencePolicy, StickinessPolicy
+from echo_proxy.types import Adjustment, Arm, Conditions, Request, Vector
+
+
+def preference_of(request: Request, policy: Policy) -> float | None:
+    """Where the caller wants the dial, as far as the policy lets it: towards cheap always, towards dear if allowed."""
+    asked = request.preference
+    is_heard = asked is not None and (asked <= policy.preference.value or policy.allow_client_preference)
+    return asked if is_heard else None
 
 
 def preference_penalty(

@@ -1,12 +1,14 @@
 """How does Echo itself ask a model? By LiteLLM's own router, marked so that Echo's hooks leave the call alone."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from echo_proxy.errors import AskError
+from echo_proxy.litellm.calls import text_of
 from echo_proxy.litellm.rewrite import rewrite
 from echo_proxy.online.sample import Ask, Reply
 from echo_proxy.protocols import Clock
@@ -59,11 +61,14 @@ class RouterModels:
         started = self._clock.monotonic()
         try:
             response = await router.acompletion(**_kwargs(ask))
+            return _reply(response, self._clock.monotonic() - started)
+        except AskError:
+            raise
         except Exception as error:
-            raise AskError(f"{ask.model_group}: {type(error).__name__}: {error}") from error
+            # the name alone: a provider's words may repeat parts of the prompt, and this is logged
+            raise AskError(f"{ask.model_group}: {type(error).__name__}") from error
         finally:
             _errand.reset(errand)
-        return _reply(response, self._clock.monotonic() - started)
 
 
 def _groups(router: Any, group: str) -> frozenset[str]:
@@ -94,18 +99,23 @@ def _kwargs(ask: Ask) -> dict[str, Any]:
 
 
 def _reply(response: Any, latency_s: float) -> Reply:
-    """Raises AskError on a response without an answer."""
+    """Raises AskError on a response without an answer; an odd one raises whatever its oddity brings about."""
     if not response.choices:
         raise AskError("expected an answer, got a response without choices")
     choice, usage = response.choices[0], getattr(response, "usage", None)
     hidden = getattr(response, "_hidden_params", None) or {}
+    text, cost_usd = text_of(choice.message.content or ""), float(hidden.get("response_cost") or 0.0)
+    if text is None:
+        raise AskError(f"expected an answer in text, got {type(choice.message.content).__name__}")
+    if not (math.isfinite(cost_usd) and cost_usd >= 0):
+        raise AskError(f"expected a cost of at least 0 USD, got {cost_usd}")
     return Reply(
-        text=choice.message.content or "",
+        text=text,
         finish_reason=str(choice.finish_reason or ""),
         deployment_id=str(hidden.get("model_id") or ""),
         prompt_tokens=int(getattr(usage, "prompt_tokens", 0) or 0),
         completion_tokens=int(getattr(usage, "completion_tokens", 0) or 0),
-        cost_usd=float(hidden.get("response_cost") or 0.0),
+        cost_usd=cost_usd,
         latency_s=latency_s,
     )
 

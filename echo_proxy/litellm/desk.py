@@ -87,6 +87,7 @@ class Desk:
         if not call.messages or call.messages[-1].content != flight.plan.request.text:
             # One key has two requests with the same id in flight: they cannot be told apart, so neither is served.
             self._flights.drop(ticket)
+            flight.lane.give_up(flight.plan)
             flight.lane.bypass("call_id_reused", flight.plan.request.scope)
             return healthy
         flight.awaits_deployment = True

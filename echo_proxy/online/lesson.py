@@ -1,14 +1,21 @@
 """What does a settled decision teach the models, beside the sums?"""
 
+from dataclasses import replace
+
+from echo_proxy.policy import LogPolicy
 from echo_proxy.types import Amendment, DecisionRecord, Lesson, Outcome, Plan
 
 
-def lesson_of(record: DecisionRecord, plan: Plan, outcome: Outcome) -> Lesson | None:
-    """The lesson of a first settlement; None when the decision was not made by our router."""
+def lesson_of(record: DecisionRecord, plan: Plan, outcome: Outcome, rules: LogPolicy) -> Lesson | None:
+    """The lesson of a first settlement; None when the decision was not made by our router.
+
+    It holds the request's vector only where the log may hold the text: much of a text can be guessed from its vector.
+    """
     made = [attempt.decision for attempt in outcome.attempts if attempt.decision is not None]
     decision = made[-1] if made else plan.decision
     if decision.situation is None:
         return None
+    may_hold_vector = rules.texts and outcome.may_keep
     return Lesson(
         decision_id=record.id,
         at=record.created_at,
@@ -17,7 +24,7 @@ def lesson_of(record: DecisionRecord, plan: Plan, outcome: Outcome) -> Lesson | 
         arm=decision.arm.name,
         is_acted=record.is_acted,
         means=decision.means,
-        situation=decision.situation,
+        situation=decision.situation if may_hold_vector else replace(decision.situation, vector=None),
         evidence=record.evidence,
         trials=plan.selection.trials,
         quality=record.quality,
@@ -29,6 +36,7 @@ def lesson_of(record: DecisionRecord, plan: Plan, outcome: Outcome) -> Lesson | 
         prompt_tokens=record.prompt_tokens,
         completion_tokens=record.completion_tokens,
         threshold=plan.selection.threshold,
+        caller=record.caller,
     )
 
 

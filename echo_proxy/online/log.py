@@ -60,8 +60,15 @@ def record_of(
         feedback=None,
         explanation=explain(plan, outcome, quality, rules),
         signals=quality.signals,
-        deadline_s=last.situation.conditions.deadline_s if last.situation else None,
+        deadline_s=_deadline_s(plan, outcome),
     )
+
+
+def _deadline_s(plan: Plan, outcome: Outcome) -> float | None:
+    """From the request's arrival, as the first attempt knew it: later ones had less time left."""
+    decisions = [attempt.decision for attempt in outcome.attempts if attempt.decision is not None]
+    situation = (decisions[0] if decisions else plan.decision).situation
+    return situation.conditions.deadline_s if situation else None
 
 
 def revised_record(
@@ -135,7 +142,12 @@ def _candidate(candidate: Candidate, fate: str, rules: LogPolicy) -> Json:
 
 def _decision(decision: Decision) -> Json:
     arms: dict[str, Json] = {
-        name: {"probability": round(p, 6), "mean_reward": round(mean, 4), "weight": round(weight, 3)}
+        # a reader is not told of rewards that cannot be; the lesson has what was really expected
+        name: {
+            "probability": round(p, 6),
+            "mean_reward": round(min(max(mean, 0.0), 1.0), 4),
+            "weight": round(weight, 3),
+        }
         for name, p, mean, weight in zip(decision.arms, decision.pmf, decision.means, decision.weights, strict=True)
     }
     taken: dict[str, Json] = {

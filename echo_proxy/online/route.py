@@ -7,12 +7,14 @@ import numpy as np
 
 from echo_proxy.bandits.floor import with_floor
 from echo_proxy.bandits.make import make_bandit, otherwise
+from echo_proxy.bandits.newcomer import newcomers, with_newcomers
 from echo_proxy.learning.best_effort import worth
 from echo_proxy.learning.estimate import drift, estimate
+from echo_proxy.learning.forecast import Forecaster
 from echo_proxy.learning.knowledge import Knowledge
 from echo_proxy.limits.adjust import adjustments
 from echo_proxy.online.solicit import invites_feedback
-from echo_proxy.policy import BestEffortPolicy, Policy
+from echo_proxy.policy import BestEffortPolicy, Newcomer, Policy
 from echo_proxy.types import Adjustment, Arm, Decision, Estimates, Request, Selection, Situation, Vector
 
 _BYTES_PER_TOKEN = 3.0
@@ -67,12 +69,12 @@ def route(
         propensity=float(choice.pmf[index]),
         segment=situation.segment,
         arms=tuple(arm.name for arm in feasible.arms),
-        pmf=tuple(map(float, choice.pmf)),
-        means=tuple(map(float, choice.seen.means)),
-        weights=tuple(map(float, choice.seen.weights)),
+        pmf=tuple(choice.pmf.tolist()),
+        means=tuple(choice.seen.means.tolist()),
+        weights=tuple(choice.seen.weights.tolist()),
         adjustments=(*feasible.adjustments, *choice.notes, f"floor {policy.bandit.floor:g}"),
         seed=seed,
-        deviations=tuple(map(float, choice.seen.deviations)),
+        deviations=tuple(choice.seen.deviations.tolist()),
         taken=choice.taken,
         situation=situation,
         invites_feedback=policy.solicit is not None
@@ -92,10 +94,29 @@ def choose(arms: Sequence[Arm], situation: Situation, policy: Policy, knowledge:
         rules, weighed = otherwise(rules), None
     others = adjustments(arms, seen.means, conditions, policy, is_load_weighed=weighed is not None)
     taken = tuple(one for one in (changed, weighed, *others) if isinstance(one, Adjustment))
-    means = seen.means - sum((np.array(one.penalties) for one in taken), np.zeros(len(arms)))  # (n_arms,)
-    bandit = make_bandit(rules, tuple(arm.name for arm in arms))
-    pmf = with_floor(bandit.pmf(replace(seen, means=means)), policy.bandit.floor)
-    return Choice(seen, taken, pmf, notes)
+    means = seen.means - np.array([one.penalties for one in taken]).sum(axis=0) if taken else seen.means  # (n_arms,)
+    bandit, left = make_bandit(rules, tuple(arm.name for arm in arms)), replace(seen, means=means)
+    pushed = _pushed(arms, left, knowledge.forecaster, policy.bandit.newcomer)
+    pmf = with_newcomers(bandit.pmf(left), pushed.indices, pushed.share)
+    return Choice(seen, taken, with_floor(pmf, policy.bandit.floor), (*notes, *pushed.notes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pushed:
+    """Arms that have a share in advance."""
+
+    indices: Sequence[int] = ()
+    share: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def _pushed(arms: Sequence[Arm], left: Estimates, known: Forecaster, rules: Newcomer | None) -> _Pushed:
+    if rules is None or len(arms) < 2:
+        return _Pushed()
+    n_answers = [known.n_answers(arm.name) for arm in arms]
+    indices = newcomers(left, n_answers, [known.n_offered(arm.name) for arm in arms], rules)
+    notes = (f"newcomer {arms[i].name}: {rules.share:g} until it has answered {rules.until} times" for i in indices)
+    return _Pushed(indices, rules.share, tuple(notes))
 
 
 def draw(pmf: Vector, seed: int) -> int:

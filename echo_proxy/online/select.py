@@ -45,7 +45,10 @@ def select(
 
 
 def _valued(candidates: Sequence[Candidate], utilities: Vector) -> list[Candidate]:
-    return [replace(one, utility=float(utility)) for one, utility in zip(candidates, utilities, strict=True)]
+    return [
+        Candidate(example=one.example, distance=one.distance, names=one.names, utility=utility)  # replace() is slow
+        for one, utility in zip(candidates, utilities.tolist(), strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,56 +67,80 @@ class _Choice:
 
         Source of the diversity term: Carbonell and Goldstein 1998, https://doi.org/10.1145/290941.291025
         """
-        pool, cosines = self.pool, _cosines(self.pool)
-        left = [i for i, one in enumerate(pool) if one.utility >= self.threshold]
+        pool, held = self.pool, _Held(self.rules, self.learned, self.alone, n_most)
         rejected = [Rejection(one, "utility") for one in pool if one.utility < self.threshold]
-        chosen: list[int] = []
-        worth = [(1 - self.rules.diversity) * (one.utility - self._price(one)) for one in pool]
+        prices = [self._price(one) for one in pool]
+        diversity = self.rules.diversity
+        worth = [(1 - diversity) * (one.utility - price) for one, price in zip(pool, prices, strict=True)]
+        left = _best_last([i for i, one in enumerate(pool) if one.utility >= self.threshold], worth)
+        vectors = _vectors(pool) if left and n_most > 1 else None
         nearest = [0.0] * len(pool)  # cosine of each to the nearest chosen one; lists, as numpy is slow on so few
         while left:
-            best = max(left, key=lambda i: worth[i] - self.rules.diversity * nearest[i])
-            left.remove(best)
-            reason = self._reason_to_reject(best, chosen, nearest[best], n_most)
-            if reason:
+            best = left.pop()
+            reason = held.reason_to_reject(pool[best], nearest[best], prices[best])
+            if reason is not None:
                 rejected.append(Rejection(pool[best], reason))
                 continue
-            to_best = cosines[best].tolist()
-            nearest = [max(pair) for pair in zip(nearest, to_best, strict=True)] if chosen else to_best
-            chosen.append(best)
-        return Selection(tuple(pool[i] for i in chosen), tuple(rejected), threshold=self.threshold)
+            held.take(best, pool[best])
+            if vectors is not None and left:  # what the others bring has changed
+                to_best = (vectors @ vectors[best]).tolist()
+                nearest = to_best if len(held.chosen) == 1 else list(map(max, nearest, to_best))
+                scores = [one - diversity * near for one, near in zip(worth, nearest, strict=True)]
+                left = _best_last(left, scores)
+        return Selection(tuple(pool[i] for i in held.chosen), tuple(rejected), threshold=self.threshold)
 
     def _price(self, one: Candidate) -> float:
         """Utility that its tokens must bring."""
         return self.rules.token_cost * one.example.n_tokens / 1000
 
-    def _reason_to_reject(self, index: int, chosen: Sequence[int], nearest: float, n_most: int) -> str | None:
-        one, held = self.pool[index], [self.pool[i] for i in chosen]
-        if len(held) >= n_most:
-            return "enough"
-        if held and 1 - nearest < self.rules.duplicate_distance:
-            return "duplicate"
-        if sum(other.example.n_tokens for other in held) + one.example.n_tokens > self.rules.max_tokens:
-            return "token_budget"
-        if self._gain(one, held) < self._price(one):
-            return "gain"
-        return None
 
-    def _gain(self, one: Candidate, held: Sequence[Candidate]) -> float:
-        """What it is expected to add to the answer's quality."""
-        utilities = [other.utility for other in held]
-        before = self.learned.together(utilities) if held else self.alone
-        return self.learned.together([*utilities, one.utility]) - before + _ROUNDING
+def _best_last(indices: Sequence[int], scores: Sequence[float]) -> list[int]:
+    """By score; of equals the first in the pool is the best."""
+    return sorted(sorted(indices, reverse=True), key=scores.__getitem__)
+
+
+class _Held:
+    """What has been chosen so far, and what it leaves room for."""
+
+    __slots__ = ("_learned", "_n_most", "_n_tokens", "_quality", "_rules", "_utilities", "chosen")
+
+    def __init__(self, rules: SelectionPolicy, learned: Learned, alone: float, n_most: int) -> None:
+        self.chosen: list[int] = []
+        self._rules = rules
+        self._learned = learned
+        self._n_most = n_most
+        self._n_tokens = 0
+        self._utilities: list[float] = []
+        self._quality = alone
+        """Of an answer given with these."""
+
+    def take(self, index: int, one: Candidate) -> None:
+        """One more."""
+        self.chosen.append(index)
+        self._n_tokens += one.example.n_tokens
+        self._utilities.append(one.utility)
+        self._quality = self._learned.together(self._utilities)
+
+    def reason_to_reject(self, one: Candidate, nearest: float, price: float) -> str | None:
+        """None when it is to be taken."""
+        if len(self.chosen) >= self._n_most:
+            return "enough"
+        if self.chosen and 1 - nearest < self._rules.duplicate_distance:
+            return "duplicate"
+        if self._n_tokens + one.example.n_tokens > self._rules.max_tokens:
+            return "token_budget"
+        gain = self._learned.together([*self._utilities, one.utility]) - self._quality
+        return "gain" if gain + _ROUNDING < price else None
 
 
 _ROUNDING = 1e-9
 """A gain of nothing may come out a little below it."""
 
 
-def _cosines(candidates: Sequence[Candidate]) -> Vector:
-    """Cosine of every pair, shape (n_candidates, n_candidates)."""
-    vectors = np.stack([candidate.example.vector for candidate in candidates])  # (n_candidates, dimensions)
-    cosines: Vector = (vectors @ vectors.T).astype(np.float64)
-    return cosines
+def _vectors(candidates: Sequence[Candidate]) -> Vector:
+    """Shape (n_candidates, dimensions)."""
+    flat: Vector = np.concatenate([candidate.example.vector for candidate in candidates])
+    return flat.reshape(len(candidates), -1)
 
 
 def _tried(
@@ -127,18 +154,16 @@ def _tried(
 ) -> Selection:
     """The selection, now and then varied by chance, with the trials that the utility model learns from."""
     draw = vary(made, n_most, rules, seed)
-    rows = {one.example.id: row for one, row in zip(pool, features, strict=True)}
-
-    def trial(one: Candidate, is_chosen: bool) -> Trial:
-        example_id = one.example.id
-        return Trial(example_id, PAIR_SCHEMA, _rounded(rows[example_id]), draw.chances[example_id], is_chosen)
-
+    rows = {one.example.id: row for row, one in enumerate(pool)}
     chosen = draw.selection.chosen
-    trials = [trial(one, True) for one in chosen] + [trial(one, False) for one in draw.left_out]
-    trials.append(Trial("", ALONE_SCHEMA, _rounded(alone), draw.none_chance, not chosen))
+    shown = [*chosen, *draw.left_out]
+    values = (
+        np.round(features[[rows[one.example.id] for one in shown]], 4).tolist() if shown else []
+    )  # short in the log
+    trials = [
+        Trial(one.example.id, PAIR_SCHEMA, tuple(value), draw.chances[one.example.id], place < len(chosen))
+        for place, (one, value) in enumerate(zip(shown, values, strict=True))
+    ]
+    told = tuple(round(value, 4) for value in alone)
+    trials.append(Trial("", ALONE_SCHEMA, told, draw.none_chance, not chosen))
     return replace(draw.selection, trials=tuple(trials))
-
-
-def _rounded(features: Sequence[float] | Vector) -> tuple[float, ...]:
-    """Short in the log."""
-    return tuple(round(float(value), 4) for value in features)

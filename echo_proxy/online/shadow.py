@@ -1,6 +1,5 @@
 """What does a second arm's answer tell of both arms?"""
 
-from echo_proxy.limits.deadline import time_left, timeliness
 from echo_proxy.online.agreement import agreement, agreement_with_examples
 from echo_proxy.online.combine import AGREEMENT, SHADOW_AGREEMENT, combine
 from echo_proxy.online.measure import WHOLE_REASONS
@@ -35,10 +34,8 @@ def compare(call: ShadowCall, reply: Reply) -> Heard:
 
 
 def _evidence(call: ShadowCall, reply: Reply, quality: Quality) -> Evidence:
-    """Not served: feedback is about the other answer and leaves it alone."""
-    rules, policy = call.policy.deadline, call.policy
-    timely = timeliness(reply.latency_s, time_left(call.plan.request.deadline_s, rules), rules)
-    earned = timely * reward(quality.estimate, reply.cost_usd, reply.latency_s, policy.reward)
+    """Not served: feedback is about the other answer and leaves it alone. Lateness is left out, as in `settle`."""
+    earned = reward(quality.estimate, reply.cost_usd, reply.latency_s, call.policy.reward)
     return Evidence(call.key, quality.weight, earned, is_served=False)
 
 

@@ -2,22 +2,26 @@
 
 from echo_proxy.learning.context import context_of
 from echo_proxy.learning.knowledge import Knowledge
-from echo_proxy.limits.deadline import time_left
+from echo_proxy.limits.deadline import deadline_of
+from echo_proxy.limits.preference import preference_of
 from echo_proxy.online.segment import segment_of
-from echo_proxy.policy import Policy
+from echo_proxy.policy import Policy, RegressionEstimate
 from echo_proxy.types import Conditions, Embedding, Request, Selection, Situation
 
 
-def conditions_of(request: Request, last_deployment: str, policy: Policy, knowledge: Knowledge) -> Conditions:
-    """What beside the request bears on the decision, as it is now."""
-    loads = knowledge.board.total(request.received_at)
+def conditions_of(
+    request: Request, last_deployment: str, policy: Policy, knowledge: Knowledge, spent_s: float = 0.0
+) -> Conditions:
+    """What beside the request bears on the decision, as it is so many seconds after the request came."""
+    loads = knowledge.board.total(request.received_at + spent_s)
+    deadline_s = deadline_of(request, policy)
     return Conditions(
         loads=loads,
         forecasts=knowledge.forecaster.forecasts(loads),
         budget_price=knowledge.pacer.price if policy.budget else 0.0,
         last_deployment=last_deployment,
-        deadline_s=time_left(request.deadline_s, policy.deadline),
-        preference=request.preference,
+        deadline_s=None if deadline_s is None else max(deadline_s - spent_s, 0.0),
+        preference=preference_of(request, policy),
     )
 
 
@@ -27,7 +31,13 @@ def situation_of(
     """All that the router sees of a request and its selection."""
     return Situation(
         segment=segment_of(request, selection, policy.bandit.segments),
-        context=context_of(request, vector, selection, conditions),
+        context=context_of(
+            request,
+            vector,
+            selection,
+            conditions,
+            with_text=isinstance(policy.bandit.estimate, RegressionEstimate),
+        ),
         vector=vector,
         utility=selection.chosen[0].utility if selection.chosen else 0.0,
         n_chosen=len(selection.chosen),

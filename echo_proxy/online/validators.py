@@ -37,6 +37,8 @@ _CHECK_S = 0.02
 looks at the clock every so often, so up to about 0.1 s have been seen."""
 _until: ContextVar[float] = ContextVar("echo_until")
 """Monotonic seconds until which the check under way may go on."""
+_MAX_JSON = 200_000
+"""Characters that are parsed to see whether they are JSON: 25 ms at worst."""
 _MAX_SCHEMA = 50_000
 """Characters of JSON that are checked against a schema."""
 _MAX_CODE = 10_000
@@ -106,8 +108,10 @@ def _plain(text: str) -> str:
 # ------------------------------------------------------------------ JSON
 
 
-def is_json(text: str) -> bool:
+def is_json(text: str) -> Verdict:
     """Whether the text is JSON and nothing else. What is nested deeper than Python can follow is not."""
+    if len(text) > _MAX_JSON:
+        return None
     try:
         json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):

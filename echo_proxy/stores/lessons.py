@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -33,6 +34,10 @@ VERSION = 1
 _RECORDS: tuple[type[Any], ...] = (Amendment, Conditions, Evidence, Forecast, Lesson, Load, Situation, Trial)
 _NAMES = {record: tuple(field.name for field in fields(record)) for record in _RECORDS}
 
+_MOST = sys.float_info.max
+_ROUNDING = 1e-9
+"""Sums of weighted shares may lie so far beyond 1."""
+
 Read = Callable[[str, int], Awaitable[Sequence[tuple[str, str | bytes]]]]
 """Cursor and limit > the entries after it, oldest first: where each one lies, and its text."""
 
@@ -49,13 +54,14 @@ def lesson_text(lesson: Lesson | Amendment) -> str:
 
 
 def lesson_from(text: str | bytes) -> Lesson | Amendment:
-    """The lesson as it was, its vector rounded. Raises ValueError when the text is none, or of another version."""
+    """The lesson as it was, its vector rounded. Raises ValueError when the text is none, of another version, or holds
+    what no model could be fitted to."""
     try:
         found = from_json(text)  # a third of what json.loads takes
         if found["version"] != VERSION:
             raise ValueError(f"a lesson must have version {VERSION}, got {found['version']!r}")
         return _READERS[found["kind"]](found)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"a lesson must have all its fields, got {type(error).__name__}: {error}") from error
 
 
@@ -98,6 +104,45 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a lesson must hold records, texts and numbers, got {type(value).__name__}")
 
 
+# ------------------------------------------------------------------ what can be learned from
+
+
+def _check_outcome(one: Lesson | Amendment) -> None:
+    _check_texts("a decision", [one.decision_id])
+    _check_within("reward, quality and its weight", [one.reward, one.quality, one.quality_weight], 0.0, 1.0)
+    _check_within("rewards of evidence", [known.reward for known in one.evidence], 0.0, 1.0)
+    _check_within("weights of evidence", [known.weight for known in one.evidence], 0.0, _MOST)
+    _check_texts("arms and segments", [name for known in one.evidence for name in (known.key.arm, known.key.segment)])
+
+
+def _check_lesson(one: Lesson) -> None:
+    situation, trials = one.situation, one.trials
+    if not len(one.arms) == len(one.pmf) == len(one.means):
+        raise ValueError(f"arms, pmf and means must agree, got {len(one.arms)}, {len(one.pmf)} and {len(one.means)}")
+    _check_texts("names", [*one.arms, one.arm, one.caller, situation.segment, situation.context.schema])
+    _check_within("probabilities", [*one.pmf, situation.utility], 0.0, 1.0)
+    _check_within("propensities", [trial.propensity for trial in trials], 2 * _ROUNDING, 1.0)
+    first_token_s = 0.0 if one.time_to_first_token_s is None else one.time_to_first_token_s
+    counted = [one.prompt_tokens, one.completion_tokens, situation.n_chosen, one.threshold]
+    features = [value for trial in trials for value in trial.features]
+    values = [*situation.context.values, *situation.context.text, *features]
+    _check_within("numbers", [one.at, *one.means, one.cost_usd, one.latency_s, first_token_s, *counted], -_MOST, _MOST)
+    _check_within("features", values, -_MOST, _MOST)
+
+
+def _check_within(name: str, values: Iterable[float], least: float, most: float) -> None:
+    """Raises ValueError, also on what is not a number."""
+    for value in values:
+        if not least - _ROUNDING <= value <= most + _ROUNDING:
+            raise ValueError(f"{name} must be in [{least:g}, {most:g}], got {value}")
+
+
+def _check_texts(name: str, values: Iterable[object]) -> None:
+    for value in values:
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be text, got {value!r}")
+
+
 # ------------------------------------------------------------------ from plain values
 
 
@@ -108,17 +153,22 @@ def _lesson(found: dict[str, Any]) -> Lesson:
         "evidence": _evidence(found["evidence"]),
         "trials": tuple(_trial(one) for one in found["trials"]),
     }
-    return Lesson(**(_known(Lesson, found) | parts))
+    lesson = Lesson(**(_known(Lesson, found) | parts))
+    _check_outcome(lesson)
+    _check_lesson(lesson)
+    return lesson
 
 
 def _amendment(found: dict[str, Any]) -> Amendment:
-    return Amendment(**(_known(Amendment, found) | {"evidence": _evidence(found["evidence"])}))
+    amendment = Amendment(**(_known(Amendment, found) | {"evidence": _evidence(found["evidence"])}))
+    _check_outcome(amendment)
+    return amendment
 
 
 def _situation(found: dict[str, Any]) -> Situation:
     context, vector, conditions = found["context"], found["vector"], found["conditions"]
     parts = {
-        "context": Context(context["schema"], tuple(context["values"])),
+        "context": Context(context["schema"], tuple(context["values"]), tuple(context.get("text", ()))),
         "vector": None if vector is None else _vector(vector),
         "conditions": _conditions(conditions),
     }

@@ -29,7 +29,7 @@ end
 local before = tonumber(take())
 if tonumber(redis.call('HGET', KEYS[1], 'revision') or '0') ~= before then return 0 end
 
-local expires_at_ms, scope_log_until_ms, log_length, memory_length = take(), take(), take(), take()
+local expires_at_ms, kept_until_ms, log_length, memory_length, lesson_ttl_ms = take(), take(), take(), take(), take()
 local now, half_life, share = tonumber(take()), tonumber(take()), tonumber(take())
 local decision_id, scope, arm_name, reward = take(), take(), take(), take()
 local lesson_kind, lesson_body = take(), take()
@@ -41,11 +41,20 @@ if before == 0 then
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', log_length, '*',
     'decision', decision_id, 'scope', scope, 'arm', arm_name, 'reward', reward)
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', log_length, '*', 'decision', decision_id)
-  redis.call('PEXPIREAT', KEYS[3], scope_log_until_ms)
+  redis.call('PEXPIREAT', KEYS[3], kept_until_ms)
 end
 if lesson_kind ~= '' then
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', memory_length, '*',
+  local entry = redis.call('XADD', KEYS[4], 'MAXLEN', '~', memory_length, '*',
     'decision', decision_id, 'kind', lesson_kind, 'body', lesson_body)
+  if lesson_kind == 'amendment' then -- replaces the one before: feedback again and again must not crowd lessons out
+    local replaced = redis.call('HGET', KEYS[1], 'amendment')
+    if replaced then redis.call('XDEL', KEYS[4], replaced) end
+    redis.call('HSET', KEYS[1], 'amendment', entry)
+  end
+  local time = redis.call('TIME') -- the server's own clock, by which entries are named
+  local oldest_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - tonumber(lesson_ttl_ms)
+  redis.call('XTRIM', KEYS[4], 'MINID', string.format('%.0f', math.max(0, oldest_ms)))
+  redis.call('PEXPIREAT', KEYS[4], kept_until_ms)
 end
 
 for i = 1, n_arms do
@@ -113,9 +122,9 @@ def settle_arguments(settlement: Settlement, config: StoreConfig, now: float) ->
     """ARGV of the script, in the order in which it takes them."""
     record = settlement.record
     fields = decision_fields(record)
-    scope_log_until = max(now, record.created_at) + config.decision_ttl_s  # none of its decisions is kept any longer
+    kept_until = max(now, record.created_at) + config.decision_ttl_s  # no decision or lesson of now is kept any longer
     arguments: list[Argument] = [record.revision - 1, expiry_ms(decision_end(record, config))]
-    arguments += [expiry_ms(scope_log_until), config.log_length, config.memory_length]
+    arguments += [expiry_ms(kept_until), config.log_length, config.memory_length, expiry_ms(config.decision_ttl_s)]
     arguments += [now, config.half_life_s, fading_factor(now - record.created_at, config.half_life_s)]
     arguments += [record.id, record.scope, record.arm if record.is_acted else "", record.reward]
     arguments += _lesson_arguments(settlement)

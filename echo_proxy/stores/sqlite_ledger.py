@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from echo_proxy.stores.config import StoreConfig
 from echo_proxy.stores.fading import added, faded, fading_factor
 from echo_proxy.stores.keys import tag
-from echo_proxy.stores.lessons import lesson_text
+from echo_proxy.stores.lessons import kind_of, lesson_text
 from echo_proxy.stores.notes import loads_from, loads_text
 from echo_proxy.stores.records import decision_end, decision_fields, decision_from
 from echo_proxy.stores.sqlite_tables import in_scope
@@ -43,7 +43,8 @@ CREATE TABLE IF NOT EXISTS counts (
 );
 CREATE TABLE IF NOT EXISTS lessons (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, -- a cursor stays where it is when older ones go
-    policy TEXT NOT NULL, body TEXT NOT NULL
+    policy TEXT NOT NULL, body TEXT NOT NULL, decision TEXT NOT NULL DEFAULT '', kind TEXT NOT NULL DEFAULT '',
+    created_at REAL NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS lessons_by_age ON lessons (policy, seq);
 CREATE TABLE IF NOT EXISTS loads (
@@ -57,6 +58,13 @@ CREATE TABLE IF NOT EXISTS turns (
 CREATE INDEX IF NOT EXISTS turns_by_expiry ON turns (policy, expires_at);
 """
 
+_SINCE = {
+    "decision": "TEXT NOT NULL DEFAULT ''",
+    "kind": "TEXT NOT NULL DEFAULT ''",
+    "created_at": "REAL NOT NULL DEFAULT 0",
+}
+"""Columns that the lessons in a database of an earlier version do not have."""
+
 
 class LedgerTables:
     """One policy's rows. Each method runs on a connection that the caller gives; writes belong in a transaction."""
@@ -69,6 +77,12 @@ class LedgerTables:
         """Make what is not there."""
         for statement in TABLES.split(";\n"):
             db.execute(statement)
+        known = {row["name"] for row in db.execute("PRAGMA table_info(lessons)")}
+        for name, kind in _SINCE.items():
+            if name not in known:
+                db.execute(f"ALTER TABLE lessons ADD COLUMN {name} {kind}")
+        db.execute("CREATE INDEX IF NOT EXISTS lessons_by_decision ON lessons (policy, decision, kind)")
+        db.execute("CREATE INDEX IF NOT EXISTS lessons_by_time ON lessons (policy, created_at)")
 
     # ------------------------------------------------------------------ decisions
 
@@ -85,7 +99,7 @@ class LedgerTables:
         for change in settlement.example_increments:
             self._add_outcome(db, change)
         if settlement.lesson is not None:
-            self._add_lesson(db, settlement.lesson)
+            self._add_lesson(db, settlement.lesson, now)
         return True
 
     def decision(self, db: sqlite3.Connection, decision_id: str, now: float) -> DecisionRecord | None:
@@ -200,9 +214,23 @@ class LedgerTables:
             (change.uses, change.gain, self._policy, change.example_id),
         )
 
-    def _add_lesson(self, db: sqlite3.Connection, lesson: Lesson | Amendment) -> None:
-        """Keep it; drop those beyond the memory's length."""
-        db.execute("INSERT INTO lessons (policy, body) VALUES (?, ?)", (self._policy, lesson_text(lesson)))
+    def _add_lesson(self, db: sqlite3.Connection, lesson: Lesson | Amendment, now: float) -> None:
+        """Keep it; drop those beyond the memory's length, and those that are too old.
+
+        An amendment replaces the one before: feedback again and again must not crowd lessons out.
+        """
+        kind = kind_of(lesson)
+        if kind == "amendment":
+            where = "policy = ? AND decision = ? AND kind = ?"
+            db.execute(f"DELETE FROM lessons WHERE {where}", (self._policy, lesson.decision_id, kind))
+        db.execute(
+            "INSERT INTO lessons (policy, body, decision, kind, created_at) VALUES (?, ?, ?, ?, ?)",
+            (self._policy, lesson_text(lesson), lesson.decision_id, kind, now),
+        )
+        db.execute(
+            "DELETE FROM lessons WHERE policy = ? AND created_at > 0 AND created_at <= ?",  # 0 = of an earlier version
+            (self._policy, now - self._config.decision_ttl_s),
+        )
         db.execute(
             "DELETE FROM lessons WHERE policy = ? AND seq <= "
             "(SELECT seq FROM lessons WHERE policy = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",

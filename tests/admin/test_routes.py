@@ -127,6 +127,36 @@ async def test_a_policy_can_be_named(world: World) -> None:
     assert unknown.json()["detail"] == "policy: expected one of test, team, got 'nope'"
 
 
+EXPLAINED = {
+    "request": "What?",
+    "decision": {
+        "arm": "small+0",
+        "arms": {"small+0": {"probability": 0.9, "mean_reward": 0.8, "weight": 12.0}},
+        "adjustments": ["floor 0.01", "linucb instead of best_effort: load of small 12 is outside 0 to 8"],
+        "taken": {"load": {"why": "small has 12 requests", "from": {"small+0": 0.5}}},
+    },
+}
+
+
+async def test_what_mixes_all_tenants_is_for_admins(world: World) -> None:
+    """What others earned, how busy they are and what they spend; the probabilities are everybody's own."""
+    await world.settle("d1", explanation=EXPLAINED)
+    mine = (await world.get("a", "/decisions/d1"))["explanation"]
+    listed, said = await world.get("a", "/decisions"), await world.say("a", "d1", score=1)
+
+    assert mine == {
+        "request": "What?",
+        "decision": {
+            "arm": "small+0",
+            "arms": {"small+0": {"probability": 0.9}},
+            "adjustments": ["floor 0.01", "linucb instead of best_effort"],
+            "taken": {"load": {}},
+        },
+    }
+    assert listed[0]["explanation"]["decision"] == mine["decision"] == said.json()["explanation"]["decision"]
+    assert (await world.get("admin", "/decisions/d1"))["explanation"]["decision"] == EXPLAINED["decision"]
+
+
 # ------------------------------------------------------------------ feedback
 
 
@@ -167,6 +197,20 @@ async def test_a_bad_body_is_told_with_its_field(world: World, body: dict[str, A
     assert made.status_code == 422
     assert field in str(made.json()["detail"][0]["loc"]) + made.json()["detail"][0]["msg"]
     assert world.store.records["d1"].feedback is None
+
+
+async def test_a_decision_takes_so_much_feedback(world: World) -> None:
+    """Each change is learned by all workers; what changes nothing is no change."""
+    await world.settle("d1")
+    same = [(await world.say("a", "d1", score=0.5)).status_code for _ in range(30)]
+    others = [(await world.say("a", "d1", score=i / 100)).status_code for i in range(25)]
+    refused = await world.say("a", "d1", score=1)
+
+    assert same == [200] * 30
+    assert others == [200] * 19 + [409] * 6
+    assert "at most 20 changes" in refused.json()["detail"]
+    assert world.store.records["d1"].revision == 21
+    assert (await world.say("a", "d1", score=0.18)).status_code == 200
 
 
 async def test_another_s_decision_takes_no_feedback(world: World) -> None:

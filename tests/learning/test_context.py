@@ -138,3 +138,14 @@ def test_topics_of_the_bundled_embedder_come_from_its_asset() -> None:
     assert topics(np.zeros(384, dtype=np.float32)) == pytest.approx(-offset)
     assert other.shape == (N_TOPICS, 16)
     assert np.linalg.norm(other @ np.eye(16)[0]) == pytest.approx(0.6, abs=1e-6)
+
+
+def test_finer_features_of_the_words_are_left_out_where_nobody_reads_them() -> None:
+    """They take as long as all others; these are the same without them."""
+    both = [
+        context_of(request("How many?"), vector(1.0), Selection(), Conditions(), with_text=one) for one in (False, True)
+    ]
+
+    assert both[0].text == ()
+    assert both[1].text
+    assert both[0].values == both[1].values

@@ -1,5 +1,8 @@
+import pytest
+
 from echo_proxy.learning.knowledge import Knowledge
 from echo_proxy.types import ArmKey, ArmSums, Increment
+from tests.builders import lesson
 
 KEY, OTHER = ArmKey("small+2", "all"), ArmKey("small+2", "names=missing")
 ONE = Increment(KEY, ArmSums(1.0, 0.5, 0.25))
@@ -37,3 +40,15 @@ def test_a_snapshot_is_a_copy() -> None:
     knowledge.absorb([ONE])
 
     assert before == {}
+
+
+def test_a_lesson_that_cannot_be_learned_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told, and neither keeps the others from being learned nor is fitted to."""
+    knowledge = Knowledge()
+    odd = lesson("odd", arms=("small+0",))
+
+    n_skipped = knowledge.study([lesson("a"), odd, lesson("b")])
+
+    assert n_skipped == 1
+    assert [one.decision_id for one in knowledge.memory.snapshot()] == ["a", "b"]
+    assert "the lesson of decision odd cannot be learned: ValueError" in caplog.text

@@ -230,3 +230,18 @@ def test_the_better_arm_for_each_context_is_found() -> None:
 def test_the_same_seed_chooses_the_same() -> None:
     """A run can be repeated."""
     assert choices(2, 100) == choices(2, 100)
+
+
+def test_a_discount_makes_later_answers_count_more() -> None:
+    """An arm was good and is bad now: with a discount the fit believes the newer answers, and what is left of each is
+    taken out exactly when it is amended."""
+    seen = [one(i, "small+0", 0.3, 1.0, float(i < 100)) for i in range(200)]
+    made = rules(estimate={"kind": "linear", "discount": 0.98})
+    plain, fading = LinearModel(rules(), seen), LinearModel(made, seen)
+    heard = fading.estimates(made.to_arms(), situation(0.3)).weights[0]
+    fading.learn(News(one(150, "small+0", 0.3, 1.0, 1.0), seen[150]))
+    amended = fading.estimates(made.to_arms(), situation(0.3)).weights[0]
+
+    assert believed(plain)[1, 0] == pytest.approx(0.5, abs=0.05)
+    assert believed(fading)[1, 0] < 0.3
+    assert amended == pytest.approx(heard)

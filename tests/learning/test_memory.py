@@ -63,3 +63,25 @@ def test_resizing_forgets_the_oldest() -> None:
     memory.resize(2)
 
     assert [one.decision_id for one in memory.snapshot()] == ["3", "4"]
+
+
+def test_a_forgotten_lesson_is_not_learned_again() -> None:
+    """A worker reads its own from the store, perhaps after newer ones have pushed it out."""
+    memory = Memory(2)
+    for one in "abcd":
+        memory.absorb(lesson(one))
+
+    assert [memory.absorb(lesson(one)) for one in "abcd"] == [None] * 4
+    assert memory.n_changes == 4
+
+
+def test_a_lesson_that_is_dropped_does_not_come_back() -> None:
+    """Nothing can be learned from it."""
+    memory = Memory(10)
+    memory.absorb(lesson("a"))
+    memory.drop("a")
+    memory.drop("unknown")
+
+    assert memory.absorb(lesson("a")) is None
+    assert memory.absorb(amendment("a")) is None
+    assert memory.snapshot() == ()

@@ -121,3 +121,77 @@ def test_other_rules_judge_the_same_answers_anew() -> None:
 
     assert correction(made) == 0.0
     assert correction(made, rules=Drift(threshold=1.0)) < 0.0
+
+
+# ------------------------------------------------------------------ several callers
+
+
+def said(index: int, reward: float, caller: str) -> Lesson:
+    return replace(answer(index, reward), caller=caller)
+
+
+def test_one_of_several_callers_cannot_feign_a_change() -> None:
+    """Whatever it says of however many answers, until nearly all of the newest are its own."""
+    made = Surprises()
+    for index in range(100):
+        made.learn(said(index, 1.0, "a"))
+    for index in range(100, 160):
+        made.learn(said(index, 0.0, "b"))
+
+        assert correction(made) == 0.0
+
+
+def test_a_second_caller_confirms_a_change() -> None:
+    """Two that find the arm bad are believed as soon as one alone."""
+    made = Surprises()
+    for index in range(40):
+        made.learn(said(index, 1.0, "ab"[index % 2]))
+    for index in range(40, 54):
+        made.learn(said(index, 0.0, "ab"[index % 2]))
+
+    assert correction(made) < -0.5
+
+
+def test_a_good_answer_now_and_then_hides_no_change() -> None:
+    """What one caller is content with makes room for what it complains of next."""
+    made = Surprises()
+    for index in range(40):
+        made.learn(said(index, 1.0, "ab"[index % 2]))
+    for index in range(40, 70):
+        made.learn(said(index, float(index % 7 == 0), "ab"[index % 2]))
+
+    assert correction(made) < -0.5
+
+
+def test_a_caller_who_is_never_content_hides_no_change_from_the_others() -> None:
+    """Its complaints count up to their share only, so the others' good answers still take the sum back to 0."""
+    made = Surprises()
+    for index in range(200):
+        made.learn(said(index, 0.0 if index % 4 == 0 else 1.0, "grumpy" if index % 4 == 0 else "ab"[index % 2]))
+    before = correction(made)
+    for index in range(200, 220):
+        made.learn(said(index, 0.0, "ab"[index % 2]))
+
+    assert before == 0.0
+    assert correction(made) < -0.5
+
+
+@pytest.mark.parametrize("n_others", [0, 1])
+def test_who_gives_nearly_all_answers_needs_no_second(n_others: int) -> None:
+    """A deployment with one busy caller must notice a change as fast."""
+    made = Surprises()
+    for index in range(60):
+        made.learn(said(index, 1.0, "b" if index < n_others else "a"))
+    for index in range(60, 74):
+        made.learn(said(index, 0.0, "a"))
+
+    assert correction(made) < -0.5
+
+
+def test_a_late_view_of_a_forgotten_answer_is_no_newest_surprise() -> None:
+    """Feedback may come days later, when the arm is another."""
+    made = heard([1.0] * 100)
+    for index in range(20):
+        made.learn(answer(index, 0.0))
+
+    assert correction(made) == 0.0

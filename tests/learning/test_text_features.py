@@ -1,7 +1,12 @@
+import math
+from time import process_time
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from echo_proxy.learning.text_features import TEXT_FEATURES, text_features
+from echo_proxy.learning.text_measures import measures
 
 
 def feature(name: str, text: str) -> float:
@@ -69,3 +74,34 @@ def test_only_both_ends_of_a_long_text_are_read() -> None:
 
     assert text_features(one) == text_features(other)
     assert feature("characters", one) > feature("characters", one[:100])
+
+
+@pytest.mark.parametrize(
+    ("text", "n_ends"),
+    [
+        ("One. Two! Three?", 3),
+        ("One...\n\nTwo", 1),
+        ("pi is 3.14, i.e. about", 1),
+        ("One.\nTwo", 1),
+        ("One\nTwo", 0),
+        ("Really?! Yes.", 2),
+    ],
+)
+def test_sentences_end_at_marks_before_space(text: str, n_ends: int) -> None:
+    """A run of marks ends one sentence, if white space or nothing follows."""
+    assert feature("sentences", text) == pytest.approx(math.log1p(n_ends + 1))
+
+
+def test_hostile_texts_take_no_longer() -> None:
+    """Runs of what patterns begin with, a million characters each: every character that is read is read once."""
+    runs = ("\n", ".", "?!", " ", "\t\n", "(", "A", "1,", "'a", "\\", "\n ", ".\n.x", "a.", "A.\n")
+    texts = [run * (1_000_000 // len(run)) + "x" for run in runs]
+    text_features("warm up")
+    taken_s = []
+    for text in texts:
+        started = process_time()
+        text_features(text)
+        measures(text)
+        taken_s.append(process_time() - started)
+
+    assert max(taken_s) < 0.02  # newlines took 0.1 s once

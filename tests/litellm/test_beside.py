@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import litellm
@@ -188,3 +189,61 @@ async def test_a_judge_and_a_second_arm_answer_for_real(world: World) -> None:
     assert counted["judge_cost_usd"] > 0
     assert counted["shadow_answered"] == 1
     assert world.hook.planned == []
+
+
+# ------------------------------------------------------------------ odd replies
+
+
+class _Odd:
+    """A router whose models answer with whatever the test says."""
+
+    model_group_alias = None
+    model_names = ("auto",)
+
+    def __init__(self, message: Any, cost_usd: Any = 0.0, error: Exception | None = None) -> None:
+        choice = SimpleNamespace(message=message, finish_reason="stop")
+        self.response = SimpleNamespace(choices=[choice], _hidden_params={"response_cost": cost_usd})
+        self.error = error
+
+    async def acompletion(self, **kwargs: Any) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.response
+
+    async def ask(self) -> Reply:
+        return await RouterModels(lambda: self, SystemClock()).ask(Ask("auto", "", (Message("user", "Hi"),), Prompt()))
+
+
+SAID = SimpleNamespace(content="Paris.")
+
+
+@pytest.mark.parametrize(
+    "router",
+    [
+        _Odd(None),
+        _Odd(SimpleNamespace(content=7)),
+        _Odd(SimpleNamespace(content=[{"type": "image_url", "image_url": "x"}])),
+        _Odd(SAID, "n/a"),
+        _Odd(SAID, float("nan")),
+        _Odd(SAID, -1.0),
+    ],
+)
+async def test_an_odd_reply_is_no_answer(router: _Odd) -> None:
+    """It is an error like any other, so whoever asked goes on."""
+    with pytest.raises(AskError):
+        await router.ask()
+
+
+async def test_an_answer_in_parts_is_read() -> None:
+    """Some providers answer so."""
+    reply = await _Odd(
+        SimpleNamespace(content=[{"type": "text", "text": "Par"}, {"type": "text", "text": "is."}])
+    ).ask()
+
+    assert reply.text == "Par\nis."
+
+
+async def test_a_provider_s_words_are_not_told() -> None:
+    """They may repeat the prompt, and the message is logged."""
+    with pytest.raises(AskError, match=r"^auto: RuntimeError$"):
+        await _Odd(SAID, error=RuntimeError("cannot answer 'my secret'")).ask()

@@ -398,3 +398,13 @@ async def test_an_answer_from_litellm_s_cache_teaches_nobody() -> None:
 
     assert (record.evidence, record.admitted_id, record.is_acted) == ((), "", False)
     assert world.store.examples == {}
+
+
+async def test_requests_that_cannot_be_told_apart_leave_no_load_behind() -> None:
+    """Nobody will report the end of a flight that was dropped."""
+    world = World(**TO_LARGE)
+    await world.pick(kwargs_of(text="one"))
+    await world.pick(kwargs_of(text="two"))
+
+    assert [load.in_flight for load in world.lane.parts.knowledge.board.own(NOW).values()] == [0.0]
+    assert world.counted("unsettled") == 1

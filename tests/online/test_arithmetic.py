@@ -1,3 +1,5 @@
+from time import process_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +101,22 @@ def test_whole_numbers_must_be_exact(a: int, b: int, sign: str, off: int) -> Non
 def test_no_text_breaks_it(text: str) -> None:
     """It says yes, no or nothing."""
     assert equations_hold(text) in (True, False, None)
+
+
+def test_what_is_read_is_bounded() -> None:
+    """Signs of equality are counted, whatever stands between them: no answer takes longer than a big page."""
+    lines = ("1=" * 240, "1=1 " * 120, "- 1=1 " * 80, "1/3/7/9=" * 25, " " * 199 + "=", "1 " * 99 + "=")
+    taken_s = []
+    for line in lines:
+        text = "\n".join([line] * 40)
+        started = process_time()
+        equations_hold(text)
+        taken_s.append(process_time() - started)
+
+    assert max(taken_s) < 0.05  # up to 0.2 s once
+
+
+def test_equations_beyond_the_bound_are_not_judged() -> None:
+    """What was read before counts."""
+    assert equations_hold("\n".join(["1 + 1 = 2"] * 100 + ["1 + 1 = 3"])) is True
+    assert equations_hold("\n".join(["1 + 1 = 2"] * 99 + ["1 + 1 = 3"])) is False

@@ -1,8 +1,10 @@
 from dataclasses import replace
 
+import pytest
+
 from echo_proxy.pipeline import revise, settle
 from echo_proxy.types import Amendment, Attempt, Feedback, Lesson
-from tests.builders import LARGE, answer, decision, plan, policy, situation
+from tests.builders import LARGE, answer, decision, plan, policy, situation, vector
 
 MADE = decision(LARGE, situation=situation())
 
@@ -33,3 +35,25 @@ def test_feedback_amends_the_lesson() -> None:
     revised = revise(record, Feedback(0.0), policy())
 
     assert revised.lesson == Amendment(record.id, 2, revised.record.evidence, 0.0, 1.0, 0.0)
+
+
+def test_a_lesson_says_who_asked() -> None:
+    """So that nobody alone can feign a change of an arm."""
+    made = plan(decision=MADE)
+    lesson = settle(made, answer(), [Attempt("large", "large", MADE)], policy()).settlement.lesson
+
+    assert isinstance(lesson, Lesson)
+    assert lesson.caller == made.request.caller.key
+
+
+@pytest.mark.parametrize(
+    ("texts", "may_keep", "has_vector"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_a_lesson_has_a_vector_where_the_log_may_have_the_text(texts: bool, may_keep: bool, has_vector: bool) -> None:
+    """Much of a text can be guessed from its vector."""
+    made = replace(MADE, situation=situation(vector=vector(1.0)))
+    rules = policy(log={"texts": texts})
+    settled = settle(plan(decision=made), answer(may_keep=may_keep), [Attempt("large", "large", made)], rules)
+
+    assert isinstance(settled.settlement.lesson, Lesson)
+    assert (settled.settlement.lesson.situation.vector is not None) is has_vector

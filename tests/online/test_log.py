@@ -3,8 +3,22 @@ from dataclasses import replace
 
 from echo_proxy.online.log import record_of, revised_record
 from echo_proxy.policy import LogPolicy
-from echo_proxy.types import ArmKey, DecisionRecord, Evidence, Names, Plan, Quality, Rejection, Selection
-from tests.builders import GOOD, LARGE, NOW, SMALL, candidate, failed, outcome, plan, plan_with_example, request, served
+from echo_proxy.types import ArmKey, Conditions, DecisionRecord, Evidence, Names, Plan, Quality, Rejection, Selection
+from tests.builders import (
+    GOOD,
+    LARGE,
+    NOW,
+    SMALL,
+    candidate,
+    decision,
+    failed,
+    outcome,
+    plan,
+    plan_with_example,
+    request,
+    served,
+    situation,
+)
 
 EVIDENCE = (Evidence(ArmKey("large+0", "all"), 0.05, 0.9),)
 
@@ -41,6 +55,27 @@ def test_without_a_draw_of_its_own_the_plan_s_counts() -> None:
 
     assert made.arm == "large+0"
     assert made.explanation["mode"] == "shadow"
+
+
+def test_a_reader_is_told_of_rewards_that_can_be() -> None:
+    """A line may lead beyond [0, 1]."""
+    made = logged(plan(decision=decision(means=(1.2, -0.1))), attempts=[replace(served(), decision=None)])
+    told = made.explanation["decision"]
+
+    assert isinstance(told, dict)
+    assert isinstance(told["arms"], dict)
+    assert [one["mean_reward"] for one in told["arms"].values() if isinstance(one, dict)] == [1.0, 0.0]
+
+
+def test_the_deadline_is_the_request_s() -> None:
+    """Not what was left of it when a later attempt was drawn: the answer's time counts from the beginning as well."""
+    first, again = (
+        replace(served(), decision=decision(situation=situation(conditions=Conditions(deadline_s=left_s))))
+        for left_s in (20.0, 13.0)
+    )
+    made = logged(plan(), attempts=[replace(first, error="Timeout"), again])
+
+    assert made.deadline_s == 20.0
 
 
 def test_every_candidate_s_fate_is_told() -> None:

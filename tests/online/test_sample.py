@@ -105,7 +105,6 @@ def test_the_policy_may_name_another_teacher() -> None:
         (plan(), outcome(attempts=[served(SMALL)], is_whole=False), GOOD, judging()),
         (plan(), outcome(" ", attempts=[served(SMALL)]), GOOD, judging()),
         (plan(), BY_SMALL, Quality(0.0, 1.0, {"refusal": 0.0}), judging()),
-        (plan(), BY_SMALL, GOOD, policy(judge=JUDGE, arms=[{"deployment": "small"}])),
     ],
 )
 def test_what_is_not_judged(made: Plan, answered: Outcome, quality: Quality, rules: Policy) -> None:

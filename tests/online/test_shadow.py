@@ -60,8 +60,8 @@ def test_an_answer_that_our_limit_cut_teaches_nothing() -> None:
     assert (heard.signals, heard.evidence) == ({}, ())
 
 
-def test_a_late_answer_earns_nothing() -> None:
-    """By the same deadline as the first."""
-    heard = compare(call(deadline_s=0.5), REPLY)
+def test_lateness_is_no_evidence_against_the_second_arm() -> None:
+    """As for the first: the deadline step foresees it, and one caller's deadline says nothing to the others."""
+    late, in_time = compare(call(deadline_s=0.5), REPLY), compare(call(), REPLY)
 
-    assert [one.reward for one in heard.evidence] == [0.0]
+    assert late.evidence == in_time.evidence

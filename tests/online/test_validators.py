@@ -179,3 +179,10 @@ def test_code_is_never_run() -> None:
 def test_repetition_is_a_share(text: str, least: float, most: float) -> None:
     """Short texts have none; scripts without spaces count by character; the end of a long text counts."""
     assert least <= repetition(text) <= most
+
+
+def test_endless_json_is_not_judged() -> None:
+    """A million characters are not parsed on the event loop."""
+    verdicts = [validate(outcome(text), True, JudgePolicy()) for text in ("[" + "1," * 500_000 + "1]", "{" * 1_000_000)]
+
+    assert all("json" not in one for one in verdicts)

@@ -1,7 +1,9 @@
 """A lesson survives being kept."""
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import is_dataclass, replace
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -9,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echo_proxy.stores.lessons import lesson_from, lesson_text, lessons_from
-from echo_proxy.types import Context, Lesson
+from echo_proxy.types import Amendment, Context, Lesson
 from tests.contracts import amendment, lesson, without_vector
 
-numbers = st.floats(allow_nan=False)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(st.lists(numbers), numbers, st.none() | numbers, st.text(st.characters(exclude_categories=["Cs"])))
@@ -22,6 +24,26 @@ def test_all_but_the_vector_is_exact(values: list[float], cost_usd: float, wait_
     given_one = lesson(name, situation=situation, cost_usd=cost_usd, time_to_first_token_s=wait_s)
 
     assert lesson_from(lesson_text(given_one)) == given_one
+
+
+def filled(kind: Any) -> Any:
+    """A value of a type in which no field, however deep, has its default."""
+    if is_dataclass(kind):
+        return kind(**{name: filled(inner) for name, inner in get_type_hints(kind).items()})  # type: ignore[operator]
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is np.ndarray:
+        return np.ones(1, dtype=np.float32)
+    if origin is tuple:
+        return (filled(inner[0]), filled(inner[0]))
+    if origin is Mapping:
+        return {"small": filled(inner[1])}
+    return filled(inner[0]) if inner else {bool: False, int: 3, float: 0.25, str: "x"}[kind]
+
+
+@pytest.mark.parametrize("kind", [Lesson, Amendment])
+def test_no_field_is_forgotten(kind: type[Lesson | Amendment]) -> None:
+    """One that is added to a record and not kept would come back as its default."""
+    assert lesson_from(lesson_text(filled(kind))) == filled(kind)
 
 
 @given(st.integers(1, 2000), st.integers(0, 2**32))
@@ -70,6 +92,10 @@ def changed(**changes: object) -> str:
     return json.dumps(json.loads(lesson_text(lesson("d"))) | changes)
 
 
+TRIAL = {"example_id": "e", "schema": "u", "features": [], "propensity": 1.0, "is_chosen": True}
+EVIDENCE = {"key": {"arm": "a", "segment": "all"}, "weight": 1.0, "reward": 1.0, "is_served": True}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -84,6 +110,27 @@ def changed(**changes: object) -> str:
         lesson_text(lesson("d")).replace('"vector":"', '"vector":"?'),
         lesson_text(replace(lesson("d"), situation=replace(lesson("d").situation, vector=np.zeros(3, np.float32)))),
         lesson_text(replace(lesson("d"), situation=replace(lesson("d").situation, vector=np.full(3, np.nan)))),
+        changed(means=[0.5]),
+        changed(pmf=[0.5, 0.25, 0.25]),
+        changed(pmf=[0.5, float("nan")]),
+        changed(pmf=[-0.5, 1.5]),
+        changed(means=[0.5, float("inf")]),
+        changed(means=[0.5, "0.5"]),
+        changed(means=[0.5, None]),
+        changed(arms=["a", None]),
+        changed(at=float("nan")),
+        changed(reward=1.5),
+        changed(quality=-0.1),
+        changed(cost_usd=float("inf")),
+        changed(latency_s="1"),
+        changed(time_to_first_token_s=float("nan")),
+        changed(prompt_tokens=10**400),
+        changed(decision_id=7),
+        changed(trials=[{**TRIAL, "propensity": 0.0}]),
+        changed(trials=[{**TRIAL, "features": [float("nan")]}]),
+        changed(evidence=[{**EVIDENCE, "reward": 2.0}]),
+        changed(evidence=[{**EVIDENCE, "weight": -1.0}]),
+        lesson_text(amendment("d")).replace('"quality":0.0', '"quality":NaN'),
     ],
 )
 def test_what_is_no_lesson_is_told_apart(text: str | bytes) -> None:

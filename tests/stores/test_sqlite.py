@@ -9,8 +9,9 @@ import pytest
 
 from echo_proxy.protocols import Clock, Store
 from echo_proxy.stores.config import StoreConfig
+from echo_proxy.stores.lessons import lesson_text
 from echo_proxy.stores.sqlite import SqliteStore
-from tests.contracts import NOW, StoreContract, config_of, example, query, taught, taught_by
+from tests.contracts import NOW, StoreContract, config_of, example, lesson, query, taught, taught_by
 from tests.fakes import FrozenClock
 
 
@@ -84,3 +85,33 @@ async def test_memories_of_policies_are_capped_apart(tmp_path: Path) -> None:
     await busy.close()
 
     assert (n_quiet, n_busy) == (6, 10)
+
+
+async def test_lessons_are_forgotten_with_their_decisions(tmp_path: Path) -> None:
+    """When the next one is settled."""
+    clock = FrozenClock(NOW)
+    store = SqliteStore(config_of("p", decision_ttl_s=100.0), tmp_path / "echo.db", clock)
+    await store.open()
+    await store.settle(taught("old"))
+    clock.time += 101.0
+    await store.settle(taught("new"))
+    page = await store.lessons("", 10)
+    await store.close()
+
+    assert taught_by(page.lessons) == ["new"]
+
+
+async def test_lessons_of_an_earlier_version_are_kept(tmp_path: Path) -> None:
+    """Its table has fewer columns, which are added."""
+    with closing(sqlite3.connect(tmp_path / "echo.db")) as db:
+        columns = "seq INTEGER PRIMARY KEY AUTOINCREMENT, policy TEXT NOT NULL, body TEXT NOT NULL"
+        db.execute(f"CREATE TABLE lessons ({columns})")
+        db.execute("INSERT INTO lessons (policy, body) VALUES ('p', ?)", (lesson_text(lesson("before")),))
+        db.commit()
+    store = SqliteStore(config_of("p"), tmp_path / "echo.db", FrozenClock(NOW))
+    await store.open()
+    await store.settle(taught("now"))
+    page = await store.lessons("", 10)
+    await store.close()
+
+    assert taught_by(page.lessons) == ["before", "now"]
