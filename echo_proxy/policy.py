@@ -147,7 +147,7 @@ class Newcomer(Strict):
     until: int = Field(default=30, ge=1)
     """Answers after which an arm is on its own; so it is after twice as many requests as it should take to get them."""
     others: float = Field(default=5.0, ge=1)
-    """Some arm must have answered so many times `until`: where all are new nobody is pushed."""
+    """Some arm must have answered so many times `until` before this one was there: of the first nobody is pushed."""
 
 
 class BanditBase(Strict):

@@ -27,7 +27,7 @@ from echo_proxy.types import Situation
 _CHANGE, _END = 600, 1000
 _WINDOW = 20
 _SHARE = 0.8
-_FIRST_SEED = 100
+_FIRST_SEED = 200
 _WEAK = ("Meta-Llama-3.1-8B-Instruct", "claude-3-haiku-20240307", "gpt-3.5-turbo-0125")
 _STRONG = "claude-3-5-sonnet-20241022"
 

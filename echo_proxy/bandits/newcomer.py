@@ -20,7 +20,11 @@ besides. # guess, not yet measured"""
 
 
 def newcomers(
-    seen: Estimates, n_answers: Sequence[float], n_offered: Sequence[float], rules: Newcomer
+    seen: Estimates,
+    n_answers: Sequence[float],
+    n_offered: Sequence[float],
+    n_before: Sequence[float],
+    rules: Newcomer,
 ) -> Sequence[int]:
     """Indices of the arms that have the share: one, or several that answered equally often.
 
@@ -28,16 +32,18 @@ def newcomers(
         seen: what is believed of each arm, everything taken that is to be taken.
         n_answers: of each arm so far, shape (n_arms,).
         n_offered: requests in which each arm could be drawn, shape (n_arms,): one that is seldom drawn is not new.
+        n_before: answers of the best known arm before each could be drawn, shape (n_arms,): what was there from the
+            start and has answered seldom since is known to the bandit, not new.
     """
-    if max(n_answers) < rules.others * rules.until or min(n_answers) >= rules.until:
+    if max(n_before) < rules.others * rules.until or min(n_answers) >= rules.until:
         return ()
     until_offered = _PATIENCE * rules.until / rules.share
     hopes = (seen.means + _DEVIATIONS * seen.deviations).tolist()  # (n_arms,)
     best = float(seen.means.max())
     may_be = [
         i
-        for i, (n, offered) in enumerate(zip(n_answers, n_offered, strict=True))
-        if n < rules.until and offered < until_offered and hopes[i] >= best
+        for i, (n, offered, before) in enumerate(zip(n_answers, n_offered, n_before, strict=True))
+        if before >= rules.others * rules.until and n < rules.until and offered < until_offered and hopes[i] >= best
     ]
     least = min((n_answers[i] for i in may_be), default=0.0)
     return [i for i in may_be if n_answers[i] <= least]

@@ -115,6 +115,7 @@ class Forecaster:
     def __init__(self, arms: Sequence[Arm] = ()) -> None:
         self._arms: dict[str, _Arm] = {}
         self._n_offered: Counter[str] = Counter()
+        self._n_before: dict[str, float] = {}
         self._deployments: Mapping[str, str] = {}
         self.adopt(arms)
 
@@ -126,6 +127,9 @@ class Forecaster:
         """Take over what an answer cost and took."""
         if not lesson.is_acted:
             return
+        before = self._most_answers()
+        for arm in lesson.arms:
+            self._n_before.setdefault(arm, before)
         self._n_offered.update(lesson.arms)
         n = self._busy(lesson.arm, lesson.situation.conditions.loads)
         self._arms.setdefault(lesson.arm, _Arm()).learn(lesson, n)
@@ -137,6 +141,13 @@ class Forecaster:
     def n_offered(self, arm: str) -> int:
         """In how many requests it could have been drawn."""
         return self._n_offered[arm]
+
+    def n_before(self, arm: str) -> float:
+        """How often the arm that knows best had answered before this one could be drawn: 0 for those of the start."""
+        return self._n_before.get(arm, self._most_answers())
+
+    def _most_answers(self) -> float:
+        return max((arm.weight for arm in self._arms.values()), default=0.0)
 
     def forecasts(self, loads: Mapping[str, Load] | None = None) -> Mapping[str, Forecast]:
         """By arm; arms that have never answered are missing."""

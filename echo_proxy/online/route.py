@@ -113,8 +113,14 @@ class _Pushed:
 def _pushed(arms: Sequence[Arm], left: Estimates, known: Forecaster, rules: Newcomer | None) -> _Pushed:
     if rules is None or len(arms) < 2:
         return _Pushed()
-    n_answers = [known.n_answers(arm.name) for arm in arms]
-    indices = newcomers(left, n_answers, [known.n_offered(arm.name) for arm in arms], rules)
+    names = [arm.name for arm in arms]
+    indices = newcomers(
+        left,
+        [known.n_answers(name) for name in names],
+        [known.n_offered(name) for name in names],
+        [known.n_before(name) for name in names],
+        rules,
+    )
     notes = (f"newcomer {arms[i].name}: {rules.share:g} until it has answered {rules.until} times" for i in indices)
     return _Pushed(indices, rules.share, tuple(notes))
 

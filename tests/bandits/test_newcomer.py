@@ -9,11 +9,16 @@ RULES = Newcomer(share=0.2, until=20, others=5.0)
 
 
 def pushed(
-    answers: list[float], means: list[float] | None = None, deviation: float = 0.3, offered: float = 150.0
+    answers: list[float],
+    means: list[float] | None = None,
+    deviation: float = 0.3,
+    offered: float = 150.0,
+    before: float | None = None,
 ) -> list[int]:
     known = np.array(means or [0.8] * len(answers))
     seen = Estimates(np.array(answers), known, np.full(len(answers), deviation))
-    return list(newcomers(seen, answers, [offered] * len(answers), RULES))
+    came_after = [max(answers) if before is None else before] * len(answers)
+    return list(newcomers(seen, answers, [offered] * len(answers), came_after, RULES))
 
 
 @pytest.mark.parametrize(
@@ -43,6 +48,12 @@ def test_an_arm_that_was_long_there_is_not_pushed() -> None:
     """That it is seldom drawn is what was learned of it, or it fails each time."""
     assert pushed([500.0, 0.0], offered=199.0) == [1]
     assert pushed([500.0, 0.0], offered=200.0) == []
+
+
+def test_an_arm_of_the_start_is_not_new() -> None:
+    """However seldom it has answered: that the others were preferred to it is what was learned."""
+    assert pushed([500.0, 3.0], before=99.0) == []
+    assert pushed([500.0, 3.0], before=100.0) == [1]
 
 
 def test_the_share_is_taken_from_all_alike() -> None:
