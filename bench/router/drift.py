@@ -3,7 +3,8 @@
     python -m bench.router.drift [--data ../shared/data] [--seeds N] [--json]
 
 ZeroEval's models by the real path. Counted are requests from the change until the probabilities of 20 requests in a row
-put four fifths on the arms that they should: epsilon and the floor of nine arms leave 0.88 for the best.
+put 90 % on the arms that they should. Epsilon and the floor give the other arms their share for good: of a bandit whose
+best arm can have 0.88 at most, 90 % of that are asked for.
 """
 
 import argparse
@@ -16,17 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
 from bench.router.options import parser_for
 from bench.router.replay import Pace, Replay, policy_for, situations_of
 from bench.router.streams import Array, Stream, zeroeval
+from echo_proxy.policy import BanditBase, BanditPolicy, EpsilonGreedyPolicy
 from echo_proxy.types import Situation
 
 _CHANGE, _END = 600, 1000
 _WINDOW = 20
-_SHARE = 0.8
+_SHARE = 0.9
 _FIRST_SEED = 200
 _WEAK = ("Meta-Llama-3.1-8B-Instruct", "claude-3-haiku-20240307", "gpt-3.5-turbo-0125")
 _STRONG = "claude-3-5-sonnet-20241022"
@@ -51,7 +54,7 @@ class Found:
 
 
 def fails(base: Stream, seen: Sequence[Situation], bandit: Mapping[str, Any], seed: int) -> int | None:
-    """The favourite is right only once in ten from the change on; until the others have four fifths."""
+    """The favourite is right only once in ten from the change on; until the others have 90 %."""
     rng = np.random.default_rng(seed)
     play = _Play(base, seen, bandit, seed)
     play.until(_CHANGE)
@@ -65,7 +68,7 @@ def better_comes(base: Stream, seen: Sequence[Situation], bandit: Mapping[str, A
     rng = np.random.default_rng(seed)
     play = _Play(base, seen, bandit, seed, new=base.models.index(_WEAK[0]))
     play.until(_END, lambda t, i: float(rng.random() < 0.97) if i == play.new else None)
-    return first_settled(play.pmf[_CHANGE:_END, play.new])
+    return first_settled(play.pmf[_CHANGE:_END, play.new], _SHARE * most_for_one(bandit, len(base.models)))
 
 
 def strong_comes(base: Stream, seen: Sequence[Situation], bandit: Mapping[str, Any], seed: int) -> int | None:
@@ -73,7 +76,7 @@ def strong_comes(base: Stream, seen: Sequence[Situation], bandit: Mapping[str, A
     weak = base.only((*_WEAK, _STRONG))
     play = _Play(weak, seen, bandit, seed, new=len(_WEAK))
     play.until(_END)
-    return first_settled(play.pmf[_CHANGE:_END, play.new])
+    return first_settled(play.pmf[_CHANGE:_END, play.new], _SHARE * most_for_one(bandit, len(base.models)))
 
 
 def comes_back(base: Stream, seen: Sequence[Situation], bandit: Mapping[str, Any], seed: int) -> int | None:
@@ -130,6 +133,19 @@ class _Play:
             real = float(stream.quality[t, index])
             self._replay.learn(t, arms, made, real if quality is None else quality, float(stream.cost_usd[t, index]))
         self._t = end
+
+
+def most_for_one(bandit: Mapping[str, Any], n_arms: int) -> float:
+    """The largest probability that exploration leaves to a single arm."""
+    policy = policy_for_bandit(bandit)
+    greedy = 1.0 - policy.epsilon * (n_arms - 1) / n_arms if isinstance(policy, EpsilonGreedyPolicy) else 1.0
+    return policy.floor + (1.0 - n_arms * policy.floor) * greedy
+
+
+def policy_for_bandit(bandit: Mapping[str, Any]) -> BanditBase:
+    """The bandit with its defaults filled in."""
+    made: BanditBase = TypeAdapter(BanditPolicy).validate_python(dict(bandit))
+    return made
 
 
 def first_settled(mass: Array, share: float = _SHARE) -> int | None:
