@@ -18,7 +18,7 @@ from bench.router.options import parser_for
 from bench.router.replay import play, policy_for
 from bench.router.streams import Stream, zeroeval
 
-TARGETS = (0.5, 1.0, 2.0)
+TARGETS = (0.5, 1.0, 1.5)
 """USD per 1,000 requests."""
 BANDITS = ("epsilon_greedy", "beta_thompson")
 
@@ -62,13 +62,17 @@ def main() -> None:
     if args.json:
         print(json.dumps([asdict(one) for one in runs]))
         return
-    table = Table("bandit", "target USD/1,000", "off the target, mean", "worst", "quality", title="budget pacer")
+    heads = ("bandit", "target USD/1,000", "off it, median", "within 0.4 %", "most above", "most below", "quality")
+    table = Table(*heads, title="budget pacer")
     for bandit in BANDITS:
         for target in TARGETS:
-            same = [one for one in runs if (one.bandit, one.target) == (bandit, target)]
-            off = [abs(one.ratio - 1) for one in same]
-            quality = statistics.mean(one.quality for one in same)
-            table.add_row(bandit, f"{target:g}", f"{statistics.mean(off):.2%}", f"{max(off):.2%}", f"{quality:.3f}")
+            off = [one.ratio - 1 for one in runs if (one.bandit, one.target) == (bandit, target)]
+            quality = [one.quality for one in runs if (one.bandit, one.target) == (bandit, target)]
+            table.add_row(
+                *(bandit, f"{target:g}", f"{statistics.median(map(abs, off)):.2%}"),
+                *(f"{sum(abs(one) <= 0.004 for one in off)} of {len(off)}", f"{max(max(off), 0.0):.2%}"),
+                *(f"{max(-min(off), 0.0):.2%}", f"{statistics.mean(quality):.3f}"),
+            )
     Console().print(table)
 
 
