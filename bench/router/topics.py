@@ -9,6 +9,7 @@ Principal components of the bundled embedder's vectors of prompts whose licences
 import argparse
 import json
 import random
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def principal_components(vectors: Array) -> tuple[Array, Array]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--cache", type=Path, default=Path("/tmp/echo-bench"))
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "echo-proxy-bench")
     options = parser.parse_args()
     texts = prompts(options.data)
     vectors = np.asarray(embed(texts, options.cache), dtype=np.float64)
