@@ -7,7 +7,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from echo_proxy.errors import AskError
+from litellm.exceptions import BudgetExceededError
+from openai import OpenAIError
+
+from echo_proxy.errors import FAULTS, AskError
 from echo_proxy.litellm.calls import text_of
 from echo_proxy.litellm.rewrite import rewrite
 from echo_proxy.online.sample import Ask, Reply
@@ -17,6 +20,10 @@ log = logging.getLogger("echo_proxy")
 
 Deployment = Mapping[str, Any]
 """One of LiteLLM's deployments."""
+
+
+_FAILURES = (OpenAIError, BudgetExceededError, OSError, RuntimeError, *FAULTS)
+"""OpenAIError is the root of LiteLLM's exceptions for providers; the others are its router's and an odd reply's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +69,7 @@ class RouterModels:
         try:
             response = await router.acompletion(**_kwargs(ask))
             return _reply(response, self._clock.monotonic() - started)
-        except AskError:
-            raise
-        except Exception as error:
+        except _FAILURES as error:
             # the name alone: a provider's words may repeat parts of the prompt, and this is logged
             raise AskError(f"{ask.model_group}: {type(error).__name__}") from error
         finally:

@@ -16,14 +16,14 @@ from echo_proxy.bandits.fading import learned as learned_fading
 from echo_proxy.bandits.fixed import Fixed
 from echo_proxy.bandits.floor import with_floor
 from echo_proxy.bandits.gaussian_thompson import GaussianThompson
-from echo_proxy.bandits.linear import LinearPosterior, disjoint_posterior, linear_evidence, shared_posterior, zeros
-from echo_proxy.bandits.linear import merge as merge_linear
 from echo_proxy.bandits.linucb import LinUcb
 from echo_proxy.bandits.softmax import Softmax
 from echo_proxy.bandits.ucb1 import Ucb1
 from echo_proxy.bandits.uniform import Uniform
 from echo_proxy.protocols import Bandit
 from echo_proxy.types import ArmSums, Estimates, Vector
+from tests.bandits.linear_reference import LinearPosterior, disjoint_posterior, linear_evidence, shared_posterior, zeros
+from tests.bandits.linear_reference import merge as merge_linear
 
 N_ARMS = 3
 LEARNERS: tuple[Bandit, ...] = (

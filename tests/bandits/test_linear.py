@@ -10,20 +10,19 @@ from hypothesis import strategies as st
 
 from echo_proxy.bandits.evidence import evidence
 from echo_proxy.bandits.evidence import merge as merge_plain
-from echo_proxy.bandits.linear import (
+from echo_proxy.bandits.linear import Matrix, updated
+from echo_proxy.types import ArmSums, Vector
+from tests.bandits.linear_reference import (
     LinearPosterior,
     LinearSums,
-    Matrix,
     difference,
     disjoint_posterior,
     fade,
     linear_evidence,
     merge,
     shared_posterior,
-    updated,
     zeros,
 )
-from echo_proxy.types import ArmSums, Vector
 
 D = 3
 N_ARMS = 4

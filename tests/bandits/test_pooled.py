@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echo_proxy.bandits.linear import disjoint_posterior, linear_evidence, merge, shared_posterior, zeros
 from echo_proxy.bandits.pooled import NEVER_SEEN, Pooled
+from tests.bandits.linear_reference import disjoint_posterior, linear_evidence, merge, shared_posterior, zeros
 
 D = 3
 SHARED = np.array([0.2, 1.0, 3.0])
