@@ -5,6 +5,14 @@ import pytest
 from tests.e2e.proxy import Proxy, Upstream, config_for, policy_for
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[None]:
+    """A busy disk makes Redis pause for seconds, and no test of what is served is about that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ECHO_STORE_TIMEOUT_S", "20")
+        yield
+
+
 @pytest.fixture(scope="session")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
     process = Upstream(tmp_path_factory.mktemp("upstream"), word_s=0.005)

@@ -43,7 +43,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(condition: Any, timeout_s: float = 10.0, what: str = "condition") -> Any:
+def wait_for(condition: Any, timeout_s: float = 60.0, what: str = "condition") -> Any:
     """Poll until the condition gives something true; its value."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -222,7 +222,7 @@ def policy_for(**more: Any) -> dict[str, Any]:
         ],
         "default_deployment": "large",
         "bandit": {"kind": "epsilon_greedy", "epsilon": 0.05},
-        "deadline_s": 2.0,
+        "deadline_s": 10.0,
         **more,
     }
 

@@ -29,7 +29,7 @@ ENDLESS: dict[str, Any] = {"messages": COUNT, "temperature": 0, "response_format
 """The small model knows no JSON: it writes a string until its context is full, which takes a second or more."""
 
 
-def wait_for(look: Callable[[], T | None], timeout_s: float = 15.0) -> T:
+def wait_for(look: Callable[[], T | None], timeout_s: float = 60.0) -> T:
     """The first true thing that looking gives."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):

@@ -16,7 +16,9 @@ from redis.retry import Retry
 
 from echo_proxy.stores import embedded
 
-_DEADLINE_S = 15.0
+_DEADLINE_S = 60.0
+PATIENT = {"connect_timeout_s": 20.0, "read_timeout_s": 20.0, "open_timeout_s": 60.0}
+"""Of a RedisStore whose test is not about time: a busy disk makes Redis pause for seconds."""
 
 
 def until(holds: Callable[[], bool], what: str) -> None:

@@ -25,7 +25,7 @@ from tests.contracts import NOW, config_of, example, settlement
 from tests.fakes import FrozenClock
 
 async def write(url):
-    store = make_store(url, config_of("p"), FrozenClock(NOW))
+    store = make_store(url, config_of("p"), FrozenClock(NOW), 20.0)
     await store.open()
     for i in range(10**6):
         await store.add(example(f"e{i}"))
@@ -38,7 +38,7 @@ asyncio.run(write(sys.argv[1]))
 
 async def opened(url: str) -> Store:
     """Another worker's view."""
-    store = make_store(url, config_of("p"), CLOCK)
+    store = make_store(url, config_of("p"), CLOCK, 20.0)
     await store.open()
     return store
 
@@ -165,7 +165,7 @@ asyncio.run(reembed(sys.argv[1]))
 async def test_a_killed_reembedding_loses_nothing(kind: str, tmp_path: Path) -> None:
     """After kill -9 in the middle the store refuses everyone; the next run embeds the rest, and all are found."""
     url = f"{kind}://{tmp_path}/state"
-    store = make_store(url, config_of("p"), CLOCK)
+    store = make_store(url, config_of("p"), CLOCK, 20.0)
     await store.open()
     for i in range(300):
         await store.add(example(f"e{i}", i / 1000))
@@ -173,7 +173,7 @@ async def test_a_killed_reembedding_loses_nothing(kind: str, tmp_path: Path) -> 
     child = Script(REEMBEDDER, url, tmp_path / "progress")
     child.until_lines(10)
     child.kill()
-    after = make_store(url, config_of("p", **SMALL), CLOCK, timeout_s=5.0)
+    after = make_store(url, config_of("p", **SMALL), CLOCK, timeout_s=20.0)
     with pytest.raises(SchemaMismatch, match="in part exchanged"):
         await after.open()
     seen = await reembed(make_reembeddable(url, config_of("p", **SMALL), CLOCK))

@@ -14,19 +14,20 @@ from echo_proxy.stores.lessons import lesson_text
 from echo_proxy.stores.redis import RedisStore
 from tests.contracts import NOW, StoreContract, config_of, lesson, taught, taught_by
 from tests.fakes import FrozenClock
+from tests.stores.servers import PATIENT
 
 
 @pytest.mark.parametrize("index", ["flat", "hnsw"])
 class TestRedisStore(StoreContract):
     @pytest.fixture
     def new_store(self, redis_url: str, index: str) -> Callable[[StoreConfig, Clock], Store]:
-        return lambda config, clock: RedisStore(replace(config, index=index), redis_url, clock)
+        return lambda config, clock: RedisStore(replace(config, index=index), redis_url, clock, **PATIENT)
 
 
 async def test_lessons_are_forgotten_with_their_decisions(redis_url: str) -> None:
     """Entries are named by the server's own clock; the oldest go when the next one is settled."""
     config = config_of(f"t{uuid.uuid4().hex[:12]}")
-    store = RedisStore(config, redis_url, FrozenClock(NOW))
+    store = RedisStore(config, redis_url, FrozenClock(NOW), **PATIENT)
     await store.open()
     key = Keys(config.policy).lessons
     async with Redis.from_url(redis_url) as client:

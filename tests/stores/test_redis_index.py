@@ -10,14 +10,14 @@ from echo_proxy.stores.keys import Keys
 from echo_proxy.stores.redis import RedisStore
 from tests.contracts import NOW, SMALL, config_of, example, ids, query, reembed, settlement, taught, taught_by
 from tests.fakes import FrozenClock
-from tests.stores.servers import NewServer, eventually
+from tests.stores.servers import PATIENT, NewServer, eventually
 
 CLOCK = FrozenClock(NOW)
 
 
 async def opened(url: str, policy: str, **changes: object) -> RedisStore:
     """A store that is ready."""
-    store = RedisStore(config_of(policy, **changes), url, CLOCK)
+    store = RedisStore(config_of(policy, **changes), url, CLOCK, **PATIENT)
     await store.open()
     return store
 
@@ -197,7 +197,7 @@ async def test_a_reembedding_leaves_neighbours_alone(redis_url: str) -> None:
         store = await opened(redis_url, policy)
         await store.add(example("e"))
         await store.close()
-    seen = await reembed(RedisStore(config_of("re*[x]?", **SMALL), redis_url, CLOCK))
+    seen = await reembed(RedisStore(config_of("re*[x]?", **SMALL), redis_url, CLOCK, **PATIENT))
     neighbour = await opened(redis_url, "reX[x]y")
     found = await neighbour.nearest(query())
     await neighbour.close()

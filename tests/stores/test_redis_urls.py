@@ -17,14 +17,14 @@ from echo_proxy.stores.redis_connect import connect
 from echo_proxy.types import ArmKey, ArmSums, ExampleIncrement, Increment, Load, Settlement
 from tests.contracts import NOW, SMALL, amendment, config_of, example, ids, query, record, reembed, taught, vector
 from tests.fakes import FrozenClock
-from tests.stores.servers import NewServer, Server, TlsFront, eventually, free_port, until
+from tests.stores.servers import PATIENT, NewServer, Server, TlsFront, eventually, free_port, until
 
 CLOCK = FrozenClock(NOW)
 
 
 async def exercise(url: str, policy: str) -> str:
     """Every kind of command once; returns the engine's name."""
-    store = RedisStore(config_of(policy), url, CLOCK)
+    store = RedisStore(config_of(policy), url, CLOCK, **PATIENT)
     await store.open()
     try:
         await store.add(example("e1"))
@@ -185,12 +185,12 @@ async def test_a_cluster_is_reembedded(cluster: list[Server]) -> None:
     """The scan, the scripts and the new index find the node that has the policy's keys."""
     url = f"redis+cluster://127.0.0.1:{cluster[0].port}"
     for policy in ("a", "b", "c", "d"):
-        store = RedisStore(config_of(policy), url, CLOCK)
+        store = RedisStore(config_of(policy), url, CLOCK, **PATIENT)
         await store.open()
         for i in range(5):
             await store.add(example(f"e{i}", i / 10))
         await store.close()
-        after = RedisStore(config_of(policy, **SMALL), url, CLOCK)
+        after = RedisStore(config_of(policy, **SMALL), url, CLOCK, **PATIENT)
         seen = await reembed(after)
         await after.open()
         found = await after.nearest(query(vector=-vector(0.0)[:4]))
