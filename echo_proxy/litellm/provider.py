@@ -34,7 +34,7 @@ from litellm.types.utils import GenericStreamingChunk, ModelResponse
 
 from echo_proxy.errors import LocalModelError
 from echo_proxy.litellm.config import PROVIDER
-from echo_proxy.local.chat import unsupported_fields
+from echo_proxy.engine.chat import unsupported_fields
 from echo_proxy.local.client import Call, LocalClient, LocalModelRefusal, LocalModelTimeout
 from echo_proxy.local.fleet import shared_fleet
 from echo_proxy.local.options import LocalModel, parse_model

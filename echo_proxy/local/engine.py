@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from echo_proxy.local.chat import ChatRejected, ChatRequest
+from echo_proxy.engine.chat import ChatRejected, ChatRequest
 
 log = logging.getLogger("echo_proxy.local")
 

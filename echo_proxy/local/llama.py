@@ -12,8 +12,8 @@ from jinja2 import TemplateError
 from llama_cpp import llama_chat_format, llama_grammar
 
 from echo_proxy.errors import LocalModelError
-from echo_proxy.local.answer import AnswerText
-from echo_proxy.local.chat import ChatRejected, ChatRequest, Sampling
+from echo_proxy.engine.answer import AnswerText
+from echo_proxy.engine.chat import ChatRejected, ChatRequest, Sampling
 from echo_proxy.local.engine import Cancelled, Finished, Piece
 from echo_proxy.local.options import LocalModelOptions, default_context
 

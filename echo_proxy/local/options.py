@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -24,6 +24,71 @@ _MAX_DEFAULT_CONTEXT = 4096
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
 
+class NoDrafts(BaseModel):
+    """One token after the other."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    kind: Literal["none"]
+
+
+class LookupDrafts(BaseModel):
+    """What followed the newest words before, in the prompt with its examples and in retrieved answers, is proposed and
+    checked in one go: the text stays the same. Costs nothing where it does not pay: it rests then.
+
+    Source: LLMA, Yang et al. 2023, https://arxiv.org/abs/2304.04487
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    kind: Literal["lookup"]
+    most_tokens: int = Field(default=16, ge=1, le=64)
+    """Longest draft."""
+    most_drafts: int = Field(default=2, ge=1, le=8)
+    """Different drafts that are checked at once."""
+
+
+class ModelDrafts(BaseModel):
+    """A smaller model with the same tokens proposes; the text stays the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    kind: Literal["model"]
+    path: str
+    """Its GGUF file; relative paths start as those of the model itself."""
+    most_tokens: int = Field(default=8, ge=1, le=64)
+    """Longest draft."""
+    n_gpu_layers: int = Field(default=0, ge=-1)
+    """Its layers on the GPU; -1 = all."""
+
+
+class CoDecoding(BaseModel):
+    """A smaller model with the same tokens writes, and this one looks over its shoulder: Big Little Decoder.
+
+    Not distribution-preserving: the text is neither model's own. Source: Kim et al. 2023,
+    https://arxiv.org/abs/2302.07863
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    kind: Literal["co_decode"]
+    path: str
+    """GGUF file of the smaller model; relative paths start as those of the model itself."""
+    fallback: float = Field(default=0.6, ge=0, le=2)
+    """The smaller model hands over when its likeliest token is less likely than this; 2 = always."""
+    rollback: float = Field(default=5.0, ge=0)
+    """Its tokens are undone from the first on that has a larger -log p in the larger model; 0 = all."""
+    window: int = Field(default=10, ge=1, le=64)
+    """Tokens after which it must hand over."""
+    gate: str | None = None
+    """A file made by `echo-proxy gate`, which decides in place of `fallback`."""
+    n_gpu_layers: int = Field(default=0, ge=-1)
+    """Layers of the smaller model on the GPU; -1 = all."""
+
+
+Drafting = Annotated[NoDrafts | LookupDrafts | ModelDrafts | CoDecoding, Field(discriminator="kind")]
+
+
 class LocalModelOptions(BaseModel):
     """What llama.cpp is loaded with. Numbers default to what llama-cpp-python chooses, unless a line says otherwise."""
 
@@ -32,7 +97,35 @@ class LocalModelOptions(BaseModel):
     path: str
     """The GGUF file; a relative path starts at the folder of LiteLLM's config, or else at the working directory."""
     n_ctx: int | None = Field(default=None, ge=16)
-    """Context in tokens, prompt and answer together; default: what the model was trained with, at most 4,096."""
+    """Longest prompt and answer together, in tokens; default: what the model was trained with, at most 4,096."""
+    n_parallel: int = Field(default=8, ge=1, le=128)
+    """Requests that are answered at the same time, in one batch."""
+    n_cells: int | None = Field(default=None, ge=16)
+    """Tokens that all requests and kept prefixes together can hold, at least n_ctx; default: twice n_ctx."""
+    min_rows: int = Field(default=1, ge=1, le=8)
+    """Rows that a step has at least, filled up with one that nobody needs: some CPU kernels are slower with one row
+    than with two. `echo-proxy tune` measures it."""
+    prefill_rows: int | None = Field(default=None, ge=1)
+    """Prompt tokens that a step reads while others wait for their next token; default: n_batch."""
+    drafting: Drafting = LookupDrafts(kind="lookup")
+    """How tokens are guessed ahead."""
+    prefix_sharing: Literal["scope", "all"] = "scope"
+    """Who may profit from a prompt that was read before: `scope` = only requests of the same scope, `all` = everybody
+    (faster, but how long an answer takes can then tell one tenant what another has asked)."""
+    prefix_ram_mb: int = Field(default=64, ge=0)
+    """Memory for the states of prefixes that had to leave the context, in MiB; 0 = none."""
+    prefix_disk_mb: int = Field(default=0, ge=0)
+    """Disk for those that had to leave the memory, in MiB, kept over restarts; 0 = none. The files hold what can be
+    read back as the prompts' texts; they are readable for this user only."""
+    process: str | None = None
+    """Models of the same name here live in one process; default: each in its own. A crash ends all of a process."""
+    load: Literal["start", "first_call"] = "start"
+    """When the model is loaded."""
+    unload_after_s: float | None = Field(default=None, gt=0)
+    """It leaves the memory when nobody asked for so long; the next call loads it again. None = never."""
+    max_loaded: int | None = Field(default=None, ge=1)
+    """Models of this process that are loaded at once: another call swaps out the one that was used longest ago.
+    Must be the same in all models of the process; None = all."""
     n_threads: int | None = Field(default=None, ge=1, le=1024)
     """Threads that generate; default: half of the cores."""
     n_threads_batch: int | None = Field(default=None, ge=1, le=1024)
@@ -62,7 +155,9 @@ class LocalModelOptions(BaseModel):
     seed: int | None = Field(default=None, ge=0, le=2**32 - 1)
     """Seed of requests that bring none; default: another one each time."""
     max_queue: int = Field(default=64, ge=0)
-    """Requests that may wait behind the one that is served; beyond it a request gets HTTP 429."""
+    """Requests that may wait; beyond it one gets HTTP 429, the least urgent first."""
+    max_queue_s: float = Field(default=60.0, gt=0, le=3600)
+    """A request that would probably wait longer than this in the queue gets HTTP 429 at once."""
     max_wait_s: float = Field(default=30.0, gt=0, le=3600)
     """Longest wait of a request, in seconds, while the model is being loaded or restarted; then it gets HTTP 503."""
 

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive
 
-from echo_proxy.local.chat import ChatRejected, ChatRequest, parse_chat
+from echo_proxy.engine.chat import ChatRejected, ChatRequest, parse_chat
 from echo_proxy.local.engine import Engine, Event, Failed, Finished, Job, Piece, QueueFull
 
 _RETRY_AFTER_S = 1

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from echo_proxy.local.chat import ChatRejected, ChatRequest, parse_chat
+from echo_proxy.engine.chat import ChatRejected, ChatRequest, parse_chat
 from echo_proxy.local.engine import Cancelled, Event, Failed, Finished, Piece, QueueFull, SequentialEngine
 from tests.local.children import wait_for
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from echo_proxy.local.chat import ChatRejected, parse_chat, unsupported_fields
+from echo_proxy.engine.chat import ChatRejected, parse_chat, unsupported_fields
 
 USER = {"role": "user", "content": "hi"}
 

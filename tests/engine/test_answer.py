@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echo_proxy.local.answer import AnswerText
+from echo_proxy.engine.answer import AnswerText
 
 
 def _run(pieces: list[bytes], stop: list[str]) -> tuple[list[str], AnswerText]:

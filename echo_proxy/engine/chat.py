@@ -52,6 +52,20 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """What the proxy knows of a request beside its words. Never taken from the caller's own body."""
+
+    scope: str = ""
+    """Whose request it is: the queue is fair between scopes, and prefixes are shared within one."""
+    priority: int = 0
+    """Higher is served first."""
+    deadline_s: float | None = None
+    """Time to the whole answer from now, in seconds; None = none."""
+    hints: tuple[str, ...] = ()
+    """Texts that the answer may resemble, the likeliest first: retrieved answers. They only speed it up."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """A request in the terms of this package."""
 
@@ -70,6 +84,9 @@ class ChatRequest:
     """Whether pieces are wanted as they come."""
     wants_usage: bool
     """Whether the stream ends with the token counts."""
+    n_logprobs: int | None = None
+    """Likeliest rivals that are told for each token, 0 = only its own chance; None = no chances at all."""
+    service: Service = Service()
 
 
 class _Part(BaseModel):
@@ -109,6 +126,15 @@ class _ResponseFormat(BaseModel):
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
+class _Service(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    scope: str = Field(default="", max_length=200)
+    priority: int = Field(default=0, ge=-100, le=100)
+    deadline_s: float | None = Field(default=None, gt=0)
+    hints: list[str] = Field(default_factory=list, max_length=8)
+
+
 class _StreamOptions(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -143,7 +169,9 @@ class _Body(BaseModel):
     stream_options: _StreamOptions | None = None
     response_format: _ResponseFormat | None = None
     n: Literal[1] | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    echo_service: _Service | None = None
     tool_choice: Literal["none"] | None = None
 
 
@@ -164,6 +192,8 @@ def parse_chat(raw: object) -> ChatRequest:
         json_schema=_schema(body.response_format),
         is_streamed=bool(body.stream),
         wants_usage=bool(body.stream_options and body.stream_options.include_usage),
+        n_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        service=_service(body.echo_service),
     )
 
 
@@ -195,6 +225,12 @@ def _message(message: _Message) -> Mapping[str, str]:
     text = content if isinstance(content, str) else "".join(part.text for part in content or ())
     # Templates know no `developer`; it is OpenAI's newer word for the same role.
     return {"role": "system" if message.role == "developer" else message.role, "content": text}
+
+
+def _service(given: _Service | None) -> Service:
+    if given is None:
+        return Service()
+    return Service(given.scope, given.priority, given.deadline_s, tuple(given.hints))
 
 
 def _sampling(body: _Body) -> Sampling:
