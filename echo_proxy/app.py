@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from echo_proxy.beside import Models
 from echo_proxy.clock import SystemClock
@@ -26,6 +27,7 @@ from echo_proxy.protocols import Clock, Embedder, Store, UtilityModel
 from echo_proxy.settings import Settings
 from echo_proxy.stores.connect import StoreConfig, make_store
 from echo_proxy.stores.embedded import EmbeddedRedis
+from echo_proxy.types import Load, LocalReport
 
 log = logging.getLogger("echo_proxy")
 
@@ -35,6 +37,22 @@ _MAX_BATCH = 8
 """The local model embeds a batch text by text (about 3 ms each): a longer one would keep its first text waiting."""
 _MAX_WAITING = 4 * _MAX_BATCH
 """Texts that wait to be embedded; more could not be done within a planning deadline. guess, not yet measured"""
+
+
+class LocalModels(Protocol):
+    """The models that run beside the proxy."""
+
+    async def loads(self) -> Mapping[str, Load]:
+        """What their processes have to do (held, wait_s, service_s), by deployment; never raises."""
+        ...
+
+    async def reports(self) -> Sequence[LocalReport]:
+        """How each model is, by name; never raises."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +75,8 @@ class App:
         """Why nothing more is learned in this worker; None when all is well."""
         self.policy_error: str | None = None
         """Why the last reload of the policies was refused; None when all is well."""
+        self.local: LocalModels | None = None
+        """None where there are none."""
         self._groups = _by_group(lanes)
         self._stamps = _stamps(settings)
         self._check: Callable[[Policy], None] = _accept
@@ -77,6 +97,10 @@ class App:
         for lane in self.lanes.values():
             lane.ask_by(models)
 
+    def watch(self, local: LocalModels) -> None:
+        """The router is to know how busy these are; before `start`."""
+        self.local = local
+
     async def start(self) -> None:
         """Load the embedder, open the stores, begin the upkeep. Raises SchemaMismatch; a store that is away is
         tried again in the background while calls pass through."""
@@ -92,6 +116,8 @@ class App:
         self._tasks = [asyncio.create_task(self._keep_fresh(lane)) for lane in self.lanes.values()]
         self._tasks += [asyncio.create_task(lane.beside.run()) for lane in self.lanes.values() if lane.beside]
         self._tasks.append(asyncio.create_task(self._watch_policies()))
+        if self.local is not None:
+            self._tasks.append(asyncio.create_task(self._watch_queues(self.local)))
         for task in self._tasks:
             task.add_done_callback(self._report_death)
 
@@ -122,6 +148,8 @@ class App:
             if not await lane.write():
                 log.warning("policy %s: %d outcomes could not be written", lane.policy.name, len(lane.outbox))
             await lane.parts.store.close()
+        if self.local is not None:
+            await self.local.aclose()
 
     async def _open(self, lane: Lane) -> None:
         try:
@@ -158,6 +186,13 @@ class App:
                 due = lane.parts.clock.monotonic() + refresh_s
             if not is_written:
                 await asyncio.sleep(refresh_s)
+
+    async def _watch_queues(self, local: LocalModels) -> None:
+        while True:
+            loads = await local.loads()
+            for lane in self.lanes.values():
+                lane.parts.knowledge.board.tell(loads, lane.parts.clock.now())
+            await asyncio.sleep(self.settings.refresh_s)
 
     async def _watch_policies(self) -> None:
         while True:

@@ -10,6 +10,7 @@ from pathlib import Path
 from echo_proxy import __version__
 from echo_proxy.errors import EchoProxyError
 from echo_proxy.settings import read_settings
+from echo_proxy.tune.units import n_bytes, seconds, share, whole
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -45,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_check,
         _add_evaluate,
         _add_simulate,
+        _add_tune,
+        _add_gate,
         _add_doctor,
         _add_reembed,
         _add_schema,
@@ -276,6 +279,102 @@ def _simulate(options: argparse.Namespace) -> int:
             plot_path=options.plot,
         )
     )
+
+
+# ------------------------------------------------------------------ tune, gate
+
+
+def _add_tune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "tune",
+        help="find the options with which this machine serves a GGUF best, and write them for LiteLLM",
+        formatter_class=_RAW,
+        description="Serves the model with one set of options after the other, each in a process of its own, and asks\n"
+        "it texts made of its own words, in turn with the best so far: only what is faster beyond the noise replaces\n"
+        "it. Threads, batches, seats, cells, drafts, flash attention, GPU layers and the quantisations at hand are\n"
+        "tried, within the memory. Prints the winner as an item for LiteLLM's model_list.",
+        epilog="examples:\n  echo-proxy tune model-q8_0.gguf\n"
+        "  echo-proxy tune model-q8_0.gguf model-q4_k_m.gguf --goal throughput --concurrency 16 --memory 8G\n"
+        "  echo-proxy tune large.gguf --siblings --draft small.gguf --budget 10m --out litellm.yaml\n\n"
+        "exit status: 0 done, also when the time was over; 1 refused with a reason, 2 wrong usage, 130 interrupted, "
+        "with\nwhat was known by then",
+    )
+    parser.add_argument("paths", type=Path, nargs="+", metavar="model.gguf", help="one model; several quantisations")
+    parser.add_argument(
+        "--goal",
+        choices=("latency", "throughput"),
+        default="latency",
+        help="latency: median time to a whole answer; throughput: tokens per second (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--concurrency", type=whole(1, 64), metavar="N", help="requests at once (default: 1 for latency, else 8)"
+    )
+    parser.add_argument("--memory", type=n_bytes, metavar="SIZE", help="such as 8G (default: nine tenths of the free)")
+    parser.add_argument("--prompt-tokens", type=whole(2, 10**6), default=300, help="of a request (default: 300)")
+    parser.add_argument("--answer-tokens", type=whole(1, 10**6), default=100, help="of a request (default: 100)")
+    parser.add_argument("--budget", type=seconds, default=120.0, metavar="TIME", help="such as 5m (default: 120s)")
+    parser.add_argument("--max-threads", type=whole(1, 1024), metavar="N", help="most threads that are tried")
+    parser.add_argument("--ctx", type=whole(16, 10**7), metavar="N", help="n_ctx (default: the model's, at most 4096)")
+    parser.add_argument("--draft", type=Path, metavar="GGUF", help="a smaller model with the same tokens, to guess")
+    parser.add_argument("--siblings", action="store_true", help="also try other quantisations beside the file")
+    parser.add_argument("--allow-lossy-kv", action="store_true", help="a quantised cache, which changes texts, may win")
+    parser.add_argument("--out", type=Path, metavar="YAML", help="also write the winner to this file")
+    parser.add_argument("--force", action="store_true", help="--out may be overwritten")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout instead of the table")
+    parser.set_defaults(command=_tune)
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from echo_proxy.tune.run import TuneCommand, tune
+
+    return tune(
+        TuneCommand(
+            paths=tuple(options.paths),
+            goal=options.goal,
+            concurrency=options.concurrency,
+            n_memory_bytes=options.memory,
+            n_prompt_tokens=options.prompt_tokens,
+            n_answer_tokens=options.answer_tokens,
+            budget_s=options.budget,
+            max_threads=options.max_threads,
+            n_ctx=options.ctx,
+            draft=options.draft,
+            with_siblings=options.siblings,
+            allows_lossy=options.allow_lossy_kv,
+            out=options.out,
+            overwrites=options.force,
+            is_json=options.json,
+        )
+    )
+
+
+def _add_gate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "gate",
+        help="fit when a smaller model that writes for a larger one (drafting: co_decode) hands over",
+        formatter_class=_RAW,
+        description="Fits a gate to a log of on which tokens two models agreed, and says what it is worth on the\n"
+        "newest fifth of them, which it has not seen.",
+        epilog="examples:\n  echo-proxy gate agreement.jsonl --out gate.json\n"
+        "  echo-proxy gate agreement.jsonl --out gate.json --disagreement 0.02 --json",
+    )
+    parser.add_argument("agreements", type=Path, metavar="agreement.jsonl", help="the log, one token a line")
+    parser.add_argument("--out", type=Path, required=True, metavar="JSON", help="where the gate is written")
+    parser.add_argument(
+        "--disagreement",
+        type=share,
+        default=0.05,
+        metavar="SHARE",
+        help="of the tokens that the smaller model writes, on which the larger may disagree (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="JSON on stdout instead of the table")
+    parser.set_defaults(command=_gate)
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from echo_proxy.tune.gate import GateCommand, fit
+
+    return fit(GateCommand(options.agreements, options.out, options.disagreement, options.json))
 
 
 # ------------------------------------------------------------------ doctor, reembed, schema

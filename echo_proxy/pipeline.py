@@ -4,7 +4,7 @@ Read this file first. Each line is a step, each step a file of that name in `onl
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from echo_proxy.errors import StoreUnavailable
 from echo_proxy.learning.knowledge import Knowledge
@@ -13,6 +13,7 @@ from echo_proxy.online.admit import example_from, reason_to_refuse
 from echo_proxy.online.assemble import assemble
 from echo_proxy.online.combine import FEEDBACK, combine
 from echo_proxy.online.embed import embed
+from echo_proxy.online.familiar import Familiar
 from echo_proxy.online.judge import appraise
 from echo_proxy.online.learn import evidence_from, example_increments, increments_between, revised
 from echo_proxy.online.lesson import amendment_of, lesson_of
@@ -56,6 +57,7 @@ class Parts:
     utility: UtilityModel
     clock: Clock
     new_seed: Callable[[], int]
+    familiar: Familiar = field(default_factory=Familiar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,8 @@ async def plan(request: Request, available: Collection[str], parts: Parts) -> Pl
     policy, started = parts.policy, parts.clock.monotonic()
     vector = await embed(request, parts.embedder)
     found = await _found(request, vector, parts)
-    most = max(arm.n_examples for arm in policy.arms)
     seed = parts.new_seed()
-    selection = select(request, found.candidates, most, policy.selection, parts.utility, parts.knowledge.learned, seed)
+    selection = _selected(request, found.candidates, seed, parts)
     conditions = conditions_of(request, found.last_deployment, policy, parts.knowledge)
     situation = situation_of(request, vector, selection, conditions, policy)
     decision = route(request, selection, situation, available, policy, parts.knowledge, seed)
@@ -195,6 +196,19 @@ async def _last_deployment(request: Request, parts: Parts) -> str:
     if parts.policy.stickiness is None or request.n_user_turns < 2:
         return ""
     return await parts.store.last_turn(request.conversation)
+
+
+def _selected(request: Request, candidates: Sequence[Candidate], seed: int, parts: Parts) -> Selection:
+    """As many as the arm that takes most could take; where prompts shall begin alike, familiar ones are known."""
+    policy, now = parts.policy, request.received_at
+    most = max(arm.n_examples for arm in policy.arms)
+    rules, learned = policy.prompt, parts.knowledge.learned
+    if not rules.backbone and rules.order != "stable":
+        return select(request, candidates, most, policy.selection, parts.utility, learned, seed)
+    usual = parts.familiar.ranking(request.scope, request.partition, now, rules.backbone_s)
+    made = select(request, candidates, most, policy.selection, parts.utility, learned, seed, usual, rules.backbone)
+    parts.familiar.count(request.scope, request.partition, made, now, rules.backbone_s)
+    return made
 
 
 def _prompt(selection: Selection, decision: Decision, policy: Policy) -> Prompt:

@@ -69,6 +69,8 @@ class Call:
     """Seconds within which the caller wants its answer; None when it did not say."""
     preference: float | None = None
     """What the caller cares for, from 0 = cheap to 1 = good; None when it did not say."""
+    priority: int | None = None
+    """How urgent the caller says it is, [-100, 100]; None when it did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class Request:
     """As in Call."""
     conversation: str = ""
     """Hash of scope, system prompt and first turn: the same in all turns of a conversation."""
+    priority: int | None = None
+    """As in Call."""
 
     @property
     def text(self) -> str:
@@ -211,10 +215,21 @@ class Selection:
     """The chosen ones, and those left out by chance, as the utility model saw them."""
     threshold: float = 0.0
     """Least utility that was asked for."""
+    familiar: tuple[str, ...] = ()
+    """Ids of chosen ones that the scope and partition uses again and again, the most used first."""
+    n_backbone: int = 0
+    """So many of the familiar ones, the most used, stand first in every prompt that has room for more."""
+
+    def backbone(self, n: int) -> frozenset[str]:
+        """Ids of the shared ones among the n examples of an arm; one place at least is left for the most useful."""
+        return frozenset(self.familiar[: max(min(self.n_backbone, n - 1), 0)])
 
     def first(self, n: int) -> tuple[Candidate, ...]:
-        """The n most useful examples."""
-        return self.chosen[:n]
+        """The n examples that an arm takes, most useful first: its backbone, and the most useful of the others."""
+        shared = self.backbone(n)
+        others = [one.example.id for one in self.chosen if one.example.id not in shared]
+        taken = shared.union(others[: n - len(shared)])
+        return tuple(one for one in self.chosen if one.example.id in taken)
 
 
 # ------------------------------------------------------------------ route
@@ -274,11 +289,17 @@ class Load:
     in_flight: float = 0.0
     """Requests that it is answering."""
     waiting: float = 0.0
-    """Requests that wait in its own queue, where it tells."""
+    """Requests beyond those that its own process has to do, where it tells: of callers that Echo does not serve."""
     latency_s: float = 0.0
     """Moving average of its answers' time; 0 when there were none of late."""
     starts_per_s: float = 0.0
     """Moving average of how many requests it is given in a second."""
+    held: float = 0.0
+    """Requests that its own process answers or keeps waiting, whoever asked, where it tells."""
+    wait_s: float = 0.0
+    """How long a request that comes now will probably wait in its queue, where it tells."""
+    service_s: float = 0.0
+    """Moving average of the time that an answer takes once it has left the queue, where it tells; else 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,6 +441,20 @@ class Plan:
     """Decided and logged, not acted upon."""
     plan_s: float
     """Seconds that planning took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a local engine is told of a request beside its words."""
+
+    scope: str = ""
+    """Hash of the scope: its queue is fair between scopes, and it shares prefixes within one."""
+    priority: int = 0
+    """[-100, 100]; higher is served first."""
+    deadline_s: float | None = None
+    """Seconds from now to the deadline, above 0; None = none."""
+    hints: tuple[str, ...] = ()
+    """Answers that the new one may resemble, the likeliest first. They make it quicker, never different."""
 
 
 # ------------------------------------------------------------------ measure
@@ -683,6 +718,38 @@ class StoreStatus:
     n_examples: int
     detail: str = ""
     """Why it is not ready."""
+
+
+# ------------------------------------------------------------------ local models
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReport:
+    """How a local model is, as one worker sees it."""
+
+    name: str
+    process: str
+    """Where it lives; a crash ends all models of a process."""
+    deployments: tuple[str, ...]
+    """Names by which arms know it."""
+    phase: str
+    """unloaded, starting, loading, ready or failed."""
+    n_waiting: int
+    """Requests in its queue, from all workers."""
+    n_running: int
+    """Requests that it answers."""
+    wait_s: float
+    """How long a request that comes now will probably wait."""
+    service_s: float
+    """Moving average of the time from leaving the queue to the end of the answer."""
+    n_restarts: int
+    """Starts of its process after that had ended by itself."""
+    n_loads: int
+    """How often its process has loaded it."""
+    counts: Mapping[str, float]
+    """Sums since its process started, such as `prompt_tokens`."""
+    error: str | None
+    """Why it failed, or how its process ended last time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from echo_proxy.policy import Retrieval
 from echo_proxy.policy_files import load_policies, load_policy
 from echo_proxy.settings import Settings
 from echo_proxy.stores.embedded import EmbeddedRedis
-from echo_proxy.types import ArmKey, ArmSums, Plan, Settlement
+from echo_proxy.types import ArmKey, ArmSums, Load, LocalReport, Plan, Settlement
 from tests.builders import answer, call, lane, policy, served
 from tests.fakes import FrozenClock, HashingEmbedder, MemoryStore
 
@@ -469,3 +469,38 @@ def test_the_best_store_of_this_machine_is_taken(
     monkeypatch.setattr(EmbeddedRedis, "is_available", staticmethod(lambda: has_wheels))
 
     assert store_url(Settings(store_url=given, state_dir=Path("/state"))) == expected  # type: ignore[arg-type]
+
+
+class _Local:
+    """One model whose queue grows each time it is asked."""
+
+    def __init__(self) -> None:
+        self.held = 0.0
+        self.is_closed = False
+
+    async def loads(self) -> Mapping[str, Load]:
+        self.held += 1
+        return {"large": Load(held=self.held, wait_s=2.0, service_s=0.5)}
+
+    async def reports(self) -> tuple[LocalReport, ...]:
+        return ()
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+async def test_the_router_knows_how_busy_local_models_are(store: MemoryStore, tmp_path: Path) -> None:
+    """Asked again and again; other workers hear of it by the store; at the end the connections are closed."""
+    made, local = app_of(store, write_policy(tmp_path)), _Local()
+    made.watch(local)
+    await made.start()
+    board = made.lanes["test"].parts.knowledge.board
+    await until(lambda: "large" in board.total(0.0) and board.total(0.0)["large"].held >= 3, "the queue's length")
+    found = board.total(made.lanes["test"].parts.clock.now())["large"]
+    await made.lanes["test"].read()
+    await made.stop()
+    ((told, _),) = store.reports.values()
+
+    assert (found.waiting, found.wait_s, found.service_s) == (found.held, 2.0, 0.5)
+    assert told["large"].held >= 3
+    assert local.is_closed

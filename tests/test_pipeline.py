@@ -288,3 +288,45 @@ def test_feedback_from_before_there_were_signals_is_not_forgotten() -> None:
     after = amend(before, Heard("d1", {"verdict_first": 1.0, "verdict_second": 1.0}), policy()).record
 
     assert (after.feedback, after.quality, after.quality_weight) == (0.0, 0.0, 1.0)
+
+
+CLUSTER = ("capital of France", "the capital of France", "France capital city", "what capital has France")
+SHARING: dict[str, Any] = {
+    "selection": {"duplicate_distance": 0.0, "min_utility": 0.0, "learned": None, "explore": 0.0},
+    "retrieval": {"max_distance": 2.0},
+    "arms": [{"deployment": "small", "n_examples": 2}],
+    "bandit": {"kind": "uniform"},
+}
+
+
+async def clustered() -> MemoryStore:
+    store = MemoryStore()
+    for index, text in enumerate(CLUSTER):
+        await store.add(example(f"e{index}", vector=HashingEmbedder().vector(text), response=text))
+    return store
+
+
+async def test_a_backbone_grows_from_what_is_used_and_drops_what_is_forgotten() -> None:
+    """At first all examples are tailored; then one is shared; once the store gives it no more it is not shown."""
+    store = await clustered()
+    work = parts(policy(prompt={"backbone": 1}, **SHARING), store)
+    texts = ["capital of France", "France capital city", "capital of France", "what capital has France"]
+    prompts = [made.prompt for text in texts if (made := await plan(request(text), BOTH, work))]
+    (shared, *_) = prompts[2].example_ids
+    await store.remove([shared])
+    after = await plan(request("capital of France"), BOTH, work)
+
+    assert prompts[2].example_ids[0] == prompts[3].example_ids[0] == shared
+    assert prompts[2].turns[:2] == prompts[3].turns[:2]
+    assert after is not None
+    assert shared not in after.prompt.example_ids
+    assert len(after.prompt.example_ids) == 2
+
+
+async def test_without_a_backbone_nothing_is_counted() -> None:
+    """What is not used costs nothing."""
+    work = parts(policy(**SHARING), await clustered())
+    made = await plan(request("capital of France"), BOTH, work)
+
+    assert made is not None
+    assert (made.selection.familiar, list(work.familiar._groups)) == ((), [])

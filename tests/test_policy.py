@@ -65,6 +65,9 @@ def test_an_arm_may_have_a_name_and_a_prior_of_its_own() -> None:
             for kind in ("epsilon_greedy", "ucb1", "discounted_ucb", "linucb")
         ),
         ({"solicit": {}, "bandit": {"kind": "fixed", "probabilities": {"small+0": 1.0}}}, "solicit would never ask"),
+        ({"priority": {"default": 101}}, "less than or equal to 100"),
+        ({"prompt": {"backbone": 2}}, "expected less than the 2 examples of the arm that takes most, got 2"),
+        ({"prompt": {"order": "fixed"}}, "'best_last', 'best_first' or 'stable'"),
         ({"scope": "everybody"}, "'key', 'team', 'organization', 'user' or 'public'"),
         ({"mode": "on"}, "'act' or 'shadow'"),
         ({"judge": {"refusals": [""]}}, "at least 1 character"),
@@ -119,6 +122,7 @@ def test_the_data_of_the_builder_is_valid() -> None:
     [
         {"judge": {"sampled": {"model_group": "j", "reference_group": "r"}}, "arms": [{"deployment": "a"}]},
         {"load": {"thresholds": {"small": 4.0}}},
+        {"prompt": {"backbone": 1, "order": "stable"}},
         {"solicit": {"below": 1.0}, "bandit": {"kind": "epsilon_greedy"}},
         {"solicit": {}, "bandit": {"kind": "uniform"}},
         {"solicit": {}, "bandit": {"kind": "beta_thompson"}},

@@ -134,6 +134,11 @@ def rows(draw: Trials) -> list[Row]:
         Row("descriptions + same country, reworded", "small", lambda: draw.about(1)),
         Row("easy skills", "large", draw.easy),
         Row("easy skills", "small", draw.easy),
+        # New rows stand at the end: each takes the questions that follow those of the rows before it.
+        Row("rare facts + same fact, reworded", "large", lambda: draw.rare("same")),
+        Row("rare facts + same fact, reworded (system)", "large", lambda: draw.rare("same"), in_system=True),
+        Row("plurals + 1 other word of the language", "large", lambda: draw.plural(1, 0)),
+        Row("descriptions + same country, reworded", "large", lambda: draw.about(1)),
     ]
 
 
@@ -168,10 +173,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=99)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=PAIR, help="holds small-q8_0.gguf and large-q8_0.gguf")
+    parser.add_argument("--large", type=Path, help="another large model, such as one that bench.pair.grow has made")
+    parser.add_argument("--of", choices=("small", "large"), help="only the rows of this model; other questions then")
     options = parser.parse_args()
-    models = {size: Model(options.folder / f"{size}-q8_0.gguf", options.threads) for size in ("small", "large")}
+    files = {size: options.folder / f"{size}-q8_0.gguf" for size in ("small", "large")}
+    files["large"] = options.large or files["large"]
+    models = {size: Model(path, options.threads) for size, path in files.items()}
     print("| request | model | correctness |\n|---|---|---|")
-    for row in rows(Trials(w.make_world(), Random(options.seed))):
+    wanted = [row for row in rows(Trials(w.make_world(), Random(options.seed))) if options.of in (None, row.model)]
+    for row in wanted:
         print(f"| {row.title} | {row.model} | {measure(row, models, options.n):.2f} |", flush=True)
 
 

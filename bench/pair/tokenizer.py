@@ -24,8 +24,8 @@ _PIECES = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-
 class ChatTokenizer:
     """Encodes pieces of a chat; remembers pieces, because the synthetic text has few."""
 
-    def __init__(self, path: Path) -> None:
-        self._tokenizer = Tokenizer.from_file(str(path))
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
         self.end_of_text, self._start, self._end = (self._id_of(token) for token in SPECIAL)
         self.n_tokens = self._tokenizer.get_vocab_size()
@@ -64,6 +64,16 @@ def train_tokenizer(path: Path) -> int:
     tokenizer.train_from_iterator(_lines(Random(1)), trainer)
     tokenizer.save(str(path))
     return int(tokenizer.get_vocab_size())
+
+
+def tokenizer_of(tokens: list[str], merges: list[str]) -> Tokenizer:
+    """The tokenizer of a GGUF file, from its tokens by id and its merges as `left right`."""
+    pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
+    tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, pairs))
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def read_vocabulary(path: Path) -> tuple[list[str], list[str]]:

@@ -13,11 +13,14 @@ result, and nobody has to train. A new run gives other weights of about the same
 
 import argparse
 import time
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
+from tokenizers import Tokenizer
 from torch.nn import functional
 
 from bench.pair.data import Batch, Chats, Size
@@ -51,25 +54,46 @@ class Run:
 class Optimizers:
     """Muon for the matrices inside the blocks, AdamW for the rest, under one schedule."""
 
-    def __init__(self, model: LanguageModel, learning_rate: float) -> None:
-        matrices = [weight for weight in model.blocks.parameters() if weight.dim() == 2]
-        inside = {id(weight) for weight in matrices}
-        rest = [weight for weight in model.parameters() if id(weight) not in inside]
-        self._learning_rate = learning_rate
+    def __init__(
+        self, model: LanguageModel, learning_rate: float, slow: Collection[str] = (), slowness: float = 1.0
+    ) -> None:
+        """Parameters whose name begins with one of `slow` learn at a rate `slowness` times lower."""
+        inside, outside = _Groups(learning_rate), _Groups(learning_rate)
+        for name, weight in model.named_parameters():
+            is_inside = name.startswith("blocks.") and weight.dim() == 2
+            is_slow = name.startswith(tuple(slow))
+            (inside if is_inside else outside).add(weight, 1 / slowness if is_slow else 1.0)
         self._both = (
             torch.optim.Muon(
-                matrices, lr=learning_rate, momentum=0.95, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+                inside.all(), lr=learning_rate, momentum=0.95, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
             ),
-            torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.97), weight_decay=0.0),
+            torch.optim.AdamW(outside.all(), lr=learning_rate, betas=(0.9, 0.97), weight_decay=0.0),
         )
 
     def step(self, share_of_rate: float) -> None:
         """Change the weights by their gradients, then forget those."""
         for optimizer in self._both:
             for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate * share_of_rate
+                group["lr"] = group["full_rate"] * share_of_rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+
+
+class _Groups:
+    """Parameters by their learning rate."""
+
+    def __init__(self, learning_rate: float) -> None:
+        self._learning_rate = learning_rate
+        self._by_scale: dict[float, list[torch.Tensor]] = defaultdict(list)
+
+    def add(self, weight: torch.Tensor, scale: float) -> None:
+        self._by_scale[scale].append(weight)
+
+    def all(self) -> list[dict[str, Any]]:
+        """As torch's optimizers take them."""
+        return [
+            {"params": weights, "full_rate": self._learning_rate * scale} for scale, weights in self._by_scale.items()
+        ]
 
 
 def share_of_rate(step: int, progress: float) -> float:
@@ -81,7 +105,7 @@ def share_of_rate(step: int, progress: float) -> float:
 def train(run: Run) -> Path:
     """Train, and return the file of the weights."""
     torch.manual_seed(run.seed)
-    tokenizer = ChatTokenizer(run.folder / "tokenizer.json")
+    tokenizer = ChatTokenizer(Tokenizer.from_file(str(run.folder / "tokenizer.json")))
     model = LanguageModel(tokenizer.n_tokens, SHAPES[run.size])
     for block in model.blocks:
         block.compile(dynamic=False)
@@ -89,7 +113,7 @@ def train(run: Run) -> Path:
     chats = Chats(run.size, tokenizer, run.length, run.seed)
     path, started_s, step, progress = run.folder / f"{run.size}.pt", time.process_time(), 0, 0.0
     while progress < 1:
-        loss = _loss_of(model, chats.batch(run.n_sequences))
+        loss = loss_of(model, chats.batch(run.n_sequences))
         loss.backward()
         optimizers.step(share_of_rate(step, progress))
         progress = (time.process_time() - started_s) / (60 * run.minutes)
@@ -102,7 +126,8 @@ def train(run: Run) -> Path:
     return path
 
 
-def _loss_of(model: LanguageModel, batch: Batch) -> torch.Tensor:
+def loss_of(model: LanguageModel, batch: Batch) -> torch.Tensor:
+    """Mean cross entropy of the batch's targets, in nats."""
     inputs, targets, positions = (torch.from_numpy(part) for part in (batch.inputs, batch.targets, batch.positions))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(inputs, positions)  # (n_targets, n_tokens)

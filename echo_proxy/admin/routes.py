@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.responses import JSONResponse
 
+from echo_proxy.admin.local import LocalView, local_view
 from echo_proxy.admin.views import (
     DecisionView,
     ExampleView,
@@ -66,6 +67,13 @@ def _add_state(router: APIRouter, app: App, identify: Identify) -> None:
     async def stats(who: Who) -> dict[str, Stats]:
         """Counts, cost, and for admins what the bandit knows, by policy."""
         return {name: await _ask(stats_view(lane, _visible(lane, who), who)) for name, lane in app.lanes.items()}
+
+    @router.get("/local")
+    async def local(who: Who) -> list[LocalView]:
+        """How the local models are: queue, prefixes, drafts, restarts. For admins only: all tenants share them."""
+        if not who.is_admin:
+            raise HTTPException(403, "local: expected the key of an admin, got a tenant's")
+        return [local_view(one) for one in await app.local.reports()] if app.local is not None else []
 
 
 def _add_decisions(router: APIRouter, app: App, identify: Identify) -> None:

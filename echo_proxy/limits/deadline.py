@@ -1,6 +1,7 @@
 """Which arms will not answer in time?"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import erf, log, sqrt
 
 import numpy as np
@@ -67,7 +68,7 @@ def deadline_penalty(
     """
     if conditions.deadline_s is None:
         return None
-    forecasts = [conditions.forecasts.get(arm.name) for arm in arms]
+    forecasts = [_foreseen(arm, conditions) for arm in arms]
     if not any(forecasts):
         return None
     shares = np.array(
@@ -79,6 +80,19 @@ def deadline_penalty(
     taken = np.maximum(means, 0.0) * (1 - shares) + _despair(shares) * _slowness(forecasts)  # (n_arms,)
     chances = ", ".join(f"{arm.name} {share:.0%}" for arm, share in zip(arms, shares, strict=True))
     return Adjustment("deadline", tuple(map(float, taken)), f"{conditions.deadline_s:g} s left, in time: {chances}")
+
+
+def _foreseen(arm: Arm, conditions: Conditions) -> Forecast | None:
+    """What past answers let expect, or what the deployment's own queue says when that is more; None = nothing known.
+
+    Averages follow a queue only as answers come out of it, and know nothing of what others have put into it.
+    """
+    known, load = conditions.forecasts.get(arm.name), conditions.loads.get(arm.deployment)
+    if load is None or load.wait_s + load.service_s <= 0:
+        return known
+    if known is None:
+        return Forecast(0.0, load.wait_s + load.service_s, 0.0, load.service_s)
+    return replace(known, latency_s=max(known.latency_s, load.wait_s + known.service_s))
 
 
 def _despair(shares: Vector) -> float:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import exp
 
 import numpy as np
@@ -16,6 +17,8 @@ _LOST_S = 300.0
 _FRESH_S = 60.0
 """A latency that nothing confirmed for so long is not told any more: a deployment that was left because it was slow
 would otherwise never be tried again. guess, not yet measured"""
+_TOLD_S = 10.0
+"""What a model's process has said holds for so long: a worker that asks it no more must not know better for ever."""
 _WINDOW_S = 10.0
 """Time over which the rate of starts is averaged. guess, not yet measured"""
 
@@ -42,13 +45,16 @@ class RateMeter:
 class _Own:
     """What this worker has seen of one deployment."""
 
-    __slots__ = ("heard_at", "in_flight", "latency_s", "meter")
+    __slots__ = ("heard_at", "in_flight", "latency_s", "meter", "queue", "queue_at")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.latency_s = 0.0
         self.heard_at = float("-inf")
         self.meter = RateMeter()
+        self.queue = Load()
+        """What its own process says: only what it alone can know is filled in."""
+        self.queue_at = float("-inf")
 
     def start(self, now: float) -> None:
         self.meter.start(now)
@@ -64,11 +70,24 @@ class _Own:
 
     def told(self, now: float) -> Load:
         latency_s = self.latency_s if now - self.heard_at < _FRESH_S else 0.0
-        return Load(self.in_flight, 0.0, latency_s, self.meter.rate_at(now))
+        queue = self.queue if now - self.queue_at < _TOLD_S else Load()
+        return Load(
+            self.in_flight,
+            0.0,
+            latency_s,
+            self.meter.rate_at(now),
+            held=queue.held,
+            wait_s=queue.wait_s,
+            service_s=queue.service_s,
+        )
 
 
 class LoadBoard:
-    """Requests in flight per deployment: this worker's own as they are, the other workers' as they last said."""
+    """Requests in flight per deployment: this worker's own as they are, the other workers' as they last said.
+
+    A local model's process tells what it holds, too. Most of that are requests in flight of ours, which must not be
+    counted twice: `waiting` is only what it holds beyond them.
+    """
 
     def __init__(self) -> None:
         self._started: OrderedDict[str, tuple[str, float]] = OrderedDict()
@@ -88,6 +107,12 @@ class LoadBoard:
             deployment, started_at = found
             self._own[deployment].end(latency_s, started_at + (latency_s or 0.0))
 
+    def tell(self, queues: Mapping[str, Load], now: float) -> None:
+        """What the processes of deployments say of themselves: held, wait_s and service_s."""
+        for deployment, queue in queues.items():
+            own = self._own.setdefault(deployment, _Own())
+            own.queue, own.queue_at = queue, now
+
     def hear(self, others: Sequence[Mapping[str, Load]]) -> None:
         """What the other workers say."""
         self._others = tuple(others)
@@ -98,18 +123,13 @@ class LoadBoard:
         return {name: one.told(now) for name, one in self._own.items()}
 
     def total(self, now: float) -> Mapping[str, Load]:
-        """Over all workers: requests and rates add up; of latencies and queues the worst counts."""
+        """Over all workers: requests and rates add up; of latencies and queues the worst counts, as all workers speak
+        of the same process."""
         out = dict(self.own(now))
         for loads in self._others:
             for name, one in loads.items():
-                old = out.get(name, Load())
-                out[name] = Load(
-                    old.in_flight + one.in_flight,
-                    max(old.waiting, one.waiting),
-                    max(old.latency_s, one.latency_s),
-                    old.starts_per_s + one.starts_per_s,
-                )
-        return out
+                out[name] = _together(out.get(name, Load()), one)
+        return {name: _without_our_own(one) for name, one in out.items()}
 
     def _drop_lost(self, now: float) -> None:
         while self._started:
@@ -117,6 +137,23 @@ class LoadBoard:
             if now - started_at < _LOST_S:
                 return
             self.end(decision_id, None)
+
+
+def _together(one: Load, other: Load) -> Load:
+    return Load(
+        one.in_flight + other.in_flight,
+        max(one.waiting, other.waiting),
+        max(one.latency_s, other.latency_s),
+        one.starts_per_s + other.starts_per_s,
+        max(one.held, other.held),
+        max(one.wait_s, other.wait_s),
+        max(one.service_s, other.service_s),
+    )
+
+
+def _without_our_own(load: Load) -> Load:
+    """Of what a process holds, only what is not known to be in flight waits beside."""
+    return replace(load, waiting=max(load.waiting, load.held - load.in_flight, 0.0)) if load.held else load
 
 
 # ------------------------------------------------------------------ bias

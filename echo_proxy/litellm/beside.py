@@ -51,6 +51,11 @@ def ours(model_group: str, healthy: Sequence[Deployment]) -> Sequence[Deployment
     return [one for one in healthy if not errand.deployment or errand.deployment in _names(one)]
 
 
+def is_errand() -> bool:
+    """Whether a call of our own is on its way here: nobody waits for its answer."""
+    return _errand.get() is not None
+
+
 class RouterModels:
     """Models asked by the router of the proxy that Echo runs in."""
 

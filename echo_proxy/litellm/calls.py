@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from echo_proxy.types import Call, Caller, Message
+from echo_proxy.online.receive import scope_of
+from echo_proxy.online.service import scope_hash
+from echo_proxy.types import Call, Caller, Message, Service
 
 _ROUTES = (("/chat/completions", "chat"), ("/responses", "responses"), ("/messages", "messages"))
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
@@ -36,6 +38,7 @@ def call_from(model_group: str, messages: Sequence[Mapping[str, Any]] | None, kw
         is_streamed=bool(kwargs.get("stream")),
         deadline_s=_deadline_s(_header(metadata, "x-echo-deadline-ms")),
         preference=_preference(_header(metadata, "x-echo-preference")),
+        priority=_priority(_header(metadata, "x-echo-priority")),
     )
 
 
@@ -58,6 +61,11 @@ def ticket_of(kwargs: Kwargs) -> str:
     """
     call_id = str(kwargs.get("litellm_call_id") or "")
     return f"{caller_of(metadata_of(kwargs)).key}:{call_id}" if call_id else ""
+
+
+def stranger(kwargs: Kwargs) -> Service:
+    """What a local engine is told of a call that Echo does not serve: whose it is, and no more."""
+    return Service(scope_hash(scope_of(caller_of(metadata_of(kwargs)), "key")))
 
 
 def endpoint_of(metadata: Mapping[str, Any]) -> str:
@@ -148,6 +156,19 @@ def _preference(header: str) -> float | None:
     """[0, 1]; None without the header, or when it is another value."""
     wanted = _number(header)
     return wanted if wanted is not None and 0 <= wanted <= 1 else None
+
+
+_PRIORITIES = {"low": -10, "normal": 0, "high": 10}
+
+
+def _priority(header: str) -> int | None:
+    """[-100, 100]; None without the header, or when it is another value."""
+    try:
+        wanted = _PRIORITIES.get(header.strip().lower())
+        wanted = int(header) if wanted is None else wanted
+    except ValueError:
+        return None
+    return wanted if -100 <= wanted <= 100 else None
 
 
 def _number(text: str) -> float | None:

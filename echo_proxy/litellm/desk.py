@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,31 +12,44 @@ from echo_proxy.app import App
 from echo_proxy.errors import EmbedderError
 from echo_proxy.lane import Lane
 from echo_proxy.litellm.answers import answer_from, failure_from, is_deployment_to_blame, is_from_cache
-from echo_proxy.litellm.beside import ours
-from echo_proxy.litellm.calls import call_from, ticket_of
+from echo_proxy.litellm.beside import is_errand, ours
+from echo_proxy.litellm.calls import call_from, stranger, ticket_of
 from echo_proxy.litellm.flights import Flight, FlightBook
 from echo_proxy.litellm.rewrite import rewrite
+from echo_proxy.litellm.second_chance import give_second_chance
+from echo_proxy.online.service import scope_hash, service_of
 from echo_proxy.protocols import Clock
 from echo_proxy.telemetry.counts import EVERYONE
-from echo_proxy.types import Attempt, Call, PassThrough, Plan
+from echo_proxy.types import Attempt, Call, PassThrough, Plan, Service
 
 log = logging.getLogger("echo_proxy")
 
 Deployment = Mapping[str, Any]
 """One of LiteLLM's deployments."""
 _MAX_HEADERS = 20_000
+_NOBODY_WAITS = -100
+"""Least priority."""
+_UNSEEN = "StreamFailed"
+"""LiteLLM does not say what ended a stream before its first word."""
 
 
 class Desk:
     """Echo's side of LiteLLM's hooks. Belongs to one event loop."""
 
-    def __init__(self, app: App, clock: Clock) -> None:
+    def __init__(self, app: App, clock: Clock, get_router: Callable[[], Any] = lambda: None) -> None:
         self.app = app
         self._clock = clock
+        self._get_router = get_router
         self._flights = FlightBook()
         self._headers: OrderedDict[str, dict[str, str]] = OrderedDict()
 
     # ------------------------------------------------------------------ choosing and equipping
+
+    def prepare(self, data: MutableMapping[str, Any], call_type: str) -> None:
+        """A stream that fails before its first word shall be answered by another arm, as other calls are."""
+        lane = self.app.lane_for(str(data.get("model") or ""))
+        if lane is not None and lane.policy.mode == "act":
+            give_second_chance(data, call_type, getattr(self._get_router(), "fallbacks", None))
 
     async def pick(
         self,
@@ -90,6 +103,8 @@ class Desk:
             flight.lane.give_up(flight.plan)
             flight.lane.bypass("call_id_reused", flight.plan.request.scope)
             return healthy
+        if flight.attempts and flight.attempts[-1].error is None:
+            flight.attempts[-1] = replace(flight.attempts[-1], error=_UNSEEN, is_blamed=True)
         flight.awaits_deployment = True
         flight.decision = None
         self._note_headers(ticket, {**_plan_headers(flight.plan), "x-echo-arm": "none", "x-echo-examples": "0"})
@@ -117,6 +132,17 @@ class Desk:
         changed = rewrite(flight.plan.request.endpoint, kwargs, flight.plan.prompt) if has_examples else None
         flight.attempts.append(attempt)
         return changed
+
+    def service(self, kwargs: Mapping[str, Any]) -> Service:
+        """What a local engine is told of the call that it is about to answer. Nothing of it comes from the caller's
+        body: the flight is found by the key that LiteLLM has checked."""
+        if is_errand():
+            return Service(scope_hash("echo:beside"), _NOBODY_WAITS)
+        flight = self._flights.get(ticket_of(kwargs))
+        if flight is None:
+            return stranger(kwargs)
+        is_ours = bool(flight.attempts) and flight.attempts[-1].decision is not None
+        return service_of(flight.plan, flight.lane.policy, flight.lane.parts.clock.now(), is_ours=is_ours)
 
     def _attempt(self, flight: Flight, kwargs: Mapping[str, Any]) -> Attempt:
         deployment_id = str((kwargs.get("model_info") or {}).get("id") or "")
@@ -158,6 +184,7 @@ class Desk:
     def note_failure(self, data: Mapping[str, Any], error: BaseException) -> None:
         """The caller got an error: all attempts have failed."""
         ticket = ticket_of(data)
+        self._note_retry_after(ticket, error)
         flight = self._flights.get(ticket)
         if flight is None:
             return
@@ -190,6 +217,12 @@ class Desk:
         """Count a failure of ours that was kept from the caller."""
         lane = self.app.lane_for(model_group) or next(iter(self.app.lanes.values()))
         lane.bypass(f"error_{type(error).__name__}", EVERYONE)
+
+    def _note_retry_after(self, ticket: str, error: BaseException) -> None:
+        """LiteLLM renames a provider's headers, and no client looks at `llm_provider-retry-after`."""
+        told = getattr(getattr(error, "response", None), "headers", None) or {}
+        if ticket and getattr(error, "status_code", None) == 429 and "retry-after" in told:
+            self._note_headers(ticket, {**self._headers.get(ticket, {}), "retry-after": str(told["retry-after"])})
 
     def _note_headers(self, ticket: str, headers: dict[str, str]) -> None:
         self._headers[ticket] = headers

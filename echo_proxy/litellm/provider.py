@@ -14,10 +14,11 @@ can be overridden by the request, and a client must not choose files of this mac
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import litellm
@@ -30,29 +31,42 @@ from litellm.exceptions import (
     Timeout,
 )
 from litellm.llms.custom_llm import CustomLLM
-from litellm.types.utils import GenericStreamingChunk, ModelResponse
+from litellm.types.utils import (
+    ChoiceLogprobs,
+    Delta,
+    GenericStreamingChunk,
+    ModelResponse,
+    ModelResponseStream,
+    StreamingChoices,
+)
 
-from echo_proxy.errors import LocalModelError
-from echo_proxy.litellm.config import PROVIDER
 from echo_proxy.engine.chat import unsupported_fields
+from echo_proxy.errors import LocalModelError
+from echo_proxy.litellm.calls import stranger
+from echo_proxy.litellm.config import PROVIDER
+from echo_proxy.litellm.local import OPTIONS
+from echo_proxy.litellm.runtime import get_desk
 from echo_proxy.local.client import Call, LocalClient, LocalModelRefusal, LocalModelTimeout
-from echo_proxy.local.fleet import shared_fleet
+from echo_proxy.local.fleet import Fleet, shared_fleet
 from echo_proxy.local.options import LocalModel, parse_model
-from echo_proxy.local.supervisor import LocalModelStatus, Supervisor
 from echo_proxy.settings import Settings
+from echo_proxy.types import Service
 
-OPTIONS = "llama_cpp"
-"""Key of the options in `model_info`."""
 _DEFAULT_TIMEOUT_S = 600.0
 """LiteLLM's own."""
 _CONNECT_S = 5.0
+_SERVICE = "echo_service"
+"""Field of the body that is Echo's alone."""
+
+Chunk = GenericStreamingChunk | ModelResponseStream
+"""What LiteLLM takes as a piece of a stream; only the second can hold logprobs, only the first the token counts."""
 
 
 class LlamaCppProvider(CustomLLM):
     """LiteLLM's handler for `llama_cpp/...`. Holds no weights: it asks the process that all workers share."""
 
     def __init__(self, settings: Settings | None = None) -> None:
-        """Nothing starts before the first call or `warm_up_models`. Settings: None = from the environment, then."""
+        """Nothing starts before the first call or `warm_up_models`. Settings: None = from the environment."""
         super().__init__()
         self._settings = settings
         self._client = LocalClient()
@@ -74,10 +88,10 @@ class LlamaCppProvider(CustomLLM):
             raise _as_litellm(error, kwargs["model"]) from error
         return _fill(kwargs["model_response"], answer, kwargs["model"])
 
-    async def astreaming(self, *args: Any, **kwargs: Any) -> AsyncIterator[GenericStreamingChunk]:  # type: ignore[override] # the base class lacks `yield`
+    async def astreaming(self, *args: Any, **kwargs: Any) -> AsyncIterator[Chunk]:  # type: ignore[override] # the base class lacks `yield`
         """An answer piece by piece; the last chunk has the token counts."""
         try:
-            stitcher = _Stitcher()
+            stitcher = _Stitcher(kwargs["model"])
             async with aclosing(self._client.stream(self._call(kwargs, is_streamed=True))) as chunks:
                 async for chunk in chunks:
                     for piece in stitcher.take(chunk):
@@ -85,10 +99,10 @@ class LlamaCppProvider(CustomLLM):
         except LocalModelError as error:
             raise _as_litellm(error, kwargs["model"]) from error
 
-    def streaming(self, *args: Any, **kwargs: Any) -> Iterator[GenericStreamingChunk]:
+    def streaming(self, *args: Any, **kwargs: Any) -> Iterator[Chunk]:  # type: ignore[override] # it takes both
         """An answer piece by piece, for callers without an event loop."""
         try:
-            stitcher = _Stitcher()
+            stitcher = _Stitcher(kwargs["model"])
             with closing(self._client.stream_sync(self._call(kwargs, is_streamed=True))) as chunks:
                 for chunk in chunks:
                     yield from stitcher.take(chunk)
@@ -106,33 +120,47 @@ class LlamaCppProvider(CustomLLM):
         """Raises LocalModelError when the model is not configured well."""
         params = dict(kwargs.get("optional_params") or {})
         litellm_params = kwargs.get("litellm_params") or {}
+        model = self._model(kwargs["model"].removeprefix(f"{PROVIDER}/"), litellm_params)
         if litellm.drop_params or litellm_params.get("drop_params"):
             for name in unsupported_fields(params):
                 del params[name]
-        body = {**params, "messages": kwargs["messages"], "stream": is_streamed}
+        body = {
+            **params,
+            "model": model.name,
+            "messages": kwargs["messages"],
+            "stream": is_streamed,
+            _SERVICE: asdict(_service(litellm_params)),  # last, so that it replaces one that a caller has sent
+        }
         if is_streamed:
             body["stream_options"] = {"include_usage": True}
         return Call(
-            supervisor=self._supervisor(kwargs["model"], litellm_params),
+            supervisor=self._fleet.ensure(model),
             content=json.dumps(body, default=_plain, ensure_ascii=False).encode(),
             timeout=_timeout(kwargs.get("timeout")),
+            asked=model,
         )
 
-    def _supervisor(self, name: str, litellm_params: Mapping[str, Any]) -> Supervisor:
-        name = name.removeprefix(f"{PROVIDER}/")
+    def _model(self, name: str, litellm_params: Mapping[str, Any]) -> LocalModel:
         raw = (litellm_params.get("model_info") or {}).get(OPTIONS)
-        if self._settings is None:  # read once: it takes longer than the rest of this call
-            self._settings = Settings()
-        fleet = shared_fleet(self._settings.folder)
         # Only one of the deployments that share a model needs to carry its options.
-        known = fleet.find(name) if raw is None else None
-        return fleet.ensure(known or self._parse(name, raw, self._settings))
+        known = self._fleet.find(name) if raw is None else None
+        return known or self._parse(name, raw)
 
-    def _parse(self, name: str, raw: object, settings: Settings) -> LocalModel:
+    @property
+    def _fleet(self) -> Fleet:
+        return shared_fleet(self._known_settings.folder)
+
+    @property
+    def _known_settings(self) -> Settings:
+        if self._settings is None:  # read once: it takes longer than the rest of a call
+            self._settings = Settings()
+        return self._settings
+
+    def _parse(self, name: str, raw: object) -> LocalModel:
         key = (name, json.dumps(raw, sort_keys=True, default=str))
         model = self._parsed.get(key)
         if model is None:
-            model = self._parsed[key] = parse_model(name, raw, _config_folder(settings))
+            model = self._parsed[key] = parse_model(name, raw, _config_folder(self._known_settings))
         return model
 
 
@@ -140,53 +168,10 @@ provider = LlamaCppProvider()
 """What `custom_provider_map` names."""
 
 
-# ---------------------------------------------------------------------- for the app
-
-
-def warm_up_models(items: Iterable[Mapping[str, Any]], folder: Path, state_dir: Path) -> None:
-    """Begin to load the local models of a model_list, all at the same time; returns at once.
-
-    Args:
-        items: items of the model_list; those of other providers are skipped.
-        folder: of LiteLLM's config, where relative paths start.
-        state_dir: for locks, addresses and logs.
-
-    Raises:
-        LocalModelError: options are wrong; the message names the model and the field.
-    """
-    shared_fleet(state_dir).warm_up(local_models(items, folder))
-
-
-def local_models(items: Iterable[Mapping[str, Any]], folder: Path) -> tuple[LocalModel, ...]:
-    """The different local models in a model_list. Raises LocalModelError as `warm_up_models`."""
-    models: dict[str, LocalModel] = {}
-    bare: list[str] = []
-    for item in items:
-        name = str((item.get("litellm_params") or {}).get("model") or "")
-        if not name.startswith(f"{PROVIDER}/"):
-            continue
-        name = name.removeprefix(f"{PROVIDER}/")
-        raw = (item.get("model_info") or {}).get(OPTIONS)
-        if raw is None:
-            bare.append(name)
-            continue
-        model = parse_model(name, raw, folder)
-        if models.setdefault(name, model) != model:
-            raise LocalModelError(f"llama_cpp/{name}: expected the same model_info.llama_cpp everywhere, got two")
-    for name in bare:
-        if name not in models:
-            parse_model(name, None, folder)  # says what is missing
-    return tuple(models.values())
-
-
-def local_status(state_dir: Path) -> tuple[LocalModelStatus, ...]:
-    """How the local models of this worker are, with their restarts."""
-    return shared_fleet(state_dir).status()
-
-
-def shutdown_models(state_dir: Path) -> None:
-    """End the processes that this worker leads; takes up to some seconds, so call it off the event loop."""
-    shared_fleet(state_dir).shutdown()
+def _service(litellm_params: Mapping[str, Any]) -> Service:
+    """What the engine is told beside the caller's words."""
+    desk = get_desk()
+    return desk.service(litellm_params) if desk is not None else stranger(litellm_params)
 
 
 def _config_folder(settings: Settings) -> Path | None:
@@ -204,6 +189,8 @@ def _fill(response: ModelResponse, answer: Mapping[str, Any], name: str) -> Mode
     response.model = name
     response.choices[0].message.content = choice["message"]["content"]
     response.choices[0].finish_reason = choice["finish_reason"]
+    if choice.get("logprobs"):
+        response.choices[0].logprobs = ChoiceLogprobs(**choice["logprobs"])
     response.usage = litellm.Usage(**answer["usage"])  # type: ignore[attr-defined] # LiteLLM sets it this way too
     return response
 
@@ -211,18 +198,47 @@ def _fill(response: ModelResponse, answer: Mapping[str, Any], name: str) -> Mode
 class _Stitcher:
     """Puts the end of an answer and its token counts into one chunk: LiteLLM stops looking after the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._reason = ""
+        self._has_begun = False
 
-    def take(self, chunk: Mapping[str, Any]) -> Iterator[GenericStreamingChunk]:
-        """What LiteLLM is given for a chunk; nothing, one or two chunks."""
+    def take(self, chunk: Mapping[str, Any]) -> Iterator[Chunk]:
+        """What LiteLLM is given for a chunk; at most three chunks."""
         for choice in chunk["choices"]:
             self._reason = choice["finish_reason"] or self._reason
             text = choice["delta"].get("content") or ""
-            if text:
+            if choice.get("logprobs"):
+                yield from self._with_logprobs(chunk, text, choice["logprobs"])
+            elif text:
+                self._has_begun = True
                 yield _chunk(text)
         if chunk.get("usage"):
             yield _chunk("", self._reason or "stop", chunk["usage"])
+
+    def _with_logprobs(self, chunk: Mapping[str, Any], text: str, logprobs: Mapping[str, Any]) -> Iterator[Chunk]:
+        """LiteLLM passes such a chunk on as it is, and does not note that the answer has begun: if the stream broke
+        then, a fallback would begin it again. So the role goes ahead in a chunk that it does note."""
+        if not self._has_begun:
+            self._has_begun = True
+            yield _beginning(chunk["id"])
+        choice = StreamingChoices(index=0, delta=Delta(content=text), logprobs=dict(logprobs))
+        yield ModelResponseStream(id=chunk["id"], created=chunk["created"], model=self._name, choices=[choice])
+
+
+class _Identified(dict[str, Any]):
+    """A chunk whose id LiteLLM takes over for those that follow: it looks for an attribute of that name."""
+
+    def __init__(self, chunk: GenericStreamingChunk, id: str) -> None:
+        super().__init__(chunk)
+        self.id = id
+
+
+def _beginning(id: str) -> GenericStreamingChunk:
+    """The role alone. Without the last field LiteLLM would take it for empty and drop it."""
+    beginning = _chunk("")
+    beginning["provider_specific_fields"] = {}
+    return cast(GenericStreamingChunk, _Identified(beginning, id))
 
 
 def _chunk(text: str, reason: str = "", usage: Any = None) -> GenericStreamingChunk:

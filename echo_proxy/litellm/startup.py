@@ -17,7 +17,9 @@ from echo_proxy.litellm.beside import RouterModels
 from echo_proxy.litellm.calls import caller_from_auth
 from echo_proxy.litellm.config import CALLBACK, PROVIDER, LiteLLMConfig, check_policy, read_litellm_config
 from echo_proxy.litellm.desk import Desk
+from echo_proxy.litellm.local import LocalModels, warm_up_models
 from echo_proxy.litellm.runtime import set_desk
+from echo_proxy.local.fleet import shared_fleet
 from echo_proxy.settings import Settings, read_settings
 
 log = logging.getLogger("echo_proxy")
@@ -42,10 +44,10 @@ async def startup() -> None:
     if config is not None:
         app.must_fit(lambda policy: check_policy(policy, config))
         _add_missing_lines(config, is_launched=settings.litellm_config is not None)
-        _warm_up_local_models(config, settings)
+        _begin_local_models(app, config, settings)
     app.ask_by(RouterModels(_router, SystemClock()))
     await app.start()
-    set_desk(Desk(app, SystemClock()))
+    set_desk(Desk(app, SystemClock(), _router))
     _add_routes(proxy_app, app, user_api_key_auth)
     _stop_with_the_loop(app)
     log.info("Echo is up: policies %s", ", ".join(app.lanes))
@@ -78,13 +80,11 @@ def _add_missing_lines(config: LiteLLMConfig, *, is_launched: bool) -> None:
         litellm.utils.custom_llm_setup()  # type: ignore[no-untyped-call]
 
 
-def _warm_up_local_models(config: LiteLLMConfig, settings: Settings) -> None:
+def _begin_local_models(app: App, config: LiteLLMConfig, settings: Settings) -> None:
     if not config.uses_provider:
         return
-    from echo_proxy.litellm.provider import warm_up_models
-
-    items = [one.settings for one in config.deployments if one.model.startswith(f"{PROVIDER}/")]
-    warm_up_models(items, config.path.parent, settings.folder)
+    warm_up_models([one.settings for one in config.deployments], config.path.parent, settings.folder)
+    app.watch(LocalModels(shared_fleet(settings.folder), config.deployments))
 
 
 def _add_routes(proxy_app: FastAPI, app: App, authenticate: object) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 import httpx
 
 from echo_proxy.errors import LocalModelError
+from echo_proxy.local.options import LocalModel
 from echo_proxy.local.state import ModelState
 from echo_proxy.local.supervisor import Supervisor
 
 _POLL_S = 0.02
 _DONE = "data: [DONE]"
+_LATE_STATUS = {"queue_full": 429, "model_unavailable": 503}
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=300)
 """No limit of connections: the model's own queue refuses what is too much. Its keep-alive is longer than ours."""
 
@@ -46,9 +48,17 @@ class Call:
     """One request to a model."""
 
     supervisor: Supervisor
+    """Of the model's process."""
     content: bytes
-    """The JSON body."""
+    """The JSON body; `model` in it names the model, unless it is the only one of its process."""
     timeout: httpx.Timeout
+    asked: LocalModel | None = None
+    """The model that is asked; None = the only one of its process."""
+
+    @property
+    def model(self) -> LocalModel:
+        """The model that is asked."""
+        return self.asked or self.supervisor.group.models[0]
 
     def request(self, http: httpx.Client | httpx.AsyncClient, state: ModelState) -> httpx.Request:
         """To the process in that state."""
@@ -66,27 +76,29 @@ class _Search:
 
     def __init__(self, call: Call) -> None:
         self._supervisor = call.supervisor
-        self._wait_s = min(call.supervisor.model.options.max_wait_s, call.timeout.read or float("inf"))
+        self._name = call.model.name
+        self._wait_s = min(call.model.options.max_wait_s, call.timeout.read or float("inf"))
+        self._fingerprint = call.supervisor.fingerprint
         self._deadline = time.monotonic() + self._wait_s
         self._refused = ""
 
     def look(self) -> ModelState | None:
         """A ready process; None = look again. Raises LocalModelAway."""
-        model, state = self._supervisor.model, self._supervisor.state()
-        is_ours = state is not None and state.fingerprint == model.fingerprint
+        name, state = self._name, self._supervisor.state()
+        is_ours = state is not None and state.fingerprint == self._fingerprint
         if state is not None and is_ours and state.phase == "ready" and state.token != self._refused:
             return state
         if state is not None and is_ours and state.phase == "failed":
-            raise LocalModelAway(f"local model {model.name} could not be started: {state.error}")
+            raise LocalModelAway(f"local model {name} could not be started: {state.error}")
         if time.monotonic() < self._deadline:
             return None
         if state is not None and not is_ours:
             raise LocalModelAway(
-                f"local model {model.name} runs with other options, started by process {state.supervisor_pid}; "
+                f"local model {name} runs with other options, started by process {state.supervisor_pid}; "
                 "stop that proxy, or give the model another name or the proxy another ECHO_STATE_DIR"
             )
         ended = f": {state.error}" if state is not None and state.error else ""
-        raise LocalModelAway(f"local model {model.name} was not ready within {self._wait_s:g} s{ended}")
+        raise LocalModelAway(f"local model {name} was not ready within {self._wait_s:g} s{ended}")
 
     def refuse(self, state: ModelState) -> None:
         """Nobody listens there: wait for the next process."""
@@ -209,8 +221,15 @@ def _answer(response: httpx.Response) -> dict[str, Any]:
 def _chunk(line: str) -> dict[str, Any]:
     chunk: dict[str, Any] = json.loads(line.removeprefix("data: "))
     if "error" in chunk:
-        raise LocalModelRefusal(500, str(chunk["error"]["message"]), str(chunk["error"]["code"]), None)
+        raise _refused_late(chunk["error"])
     return chunk
+
+
+def _refused_late(error: Mapping[str, Any]) -> LocalModelRefusal:
+    """An error after the status line had gone out: what the status would have been."""
+    code, retry_after_s = str(error["code"]), error.get("retry_after_s")
+    retry_after = None if retry_after_s is None else str(retry_after_s)
+    return LocalModelRefusal(_LATE_STATUS.get(code, 500), str(error["message"]), code, retry_after)
 
 
 def _refusal(response: httpx.Response) -> LocalModelRefusal:
@@ -224,7 +243,7 @@ def _refusal(response: httpx.Response) -> LocalModelRefusal:
 
 
 def _explained(error: httpx.HTTPError, call: Call) -> LocalModelError:
-    name = call.supervisor.model.name
+    name = call.model.name
     if isinstance(error, httpx.TimeoutException):
         wait = "in time" if call.timeout.read is None else f"within {call.timeout.read:g} s"
         return LocalModelTimeout(f"local model {name} did not answer {wait}")
@@ -232,4 +251,4 @@ def _explained(error: httpx.HTTPError, call: Call) -> LocalModelError:
 
 
 def _cut(call: Call) -> LocalModelAway:
-    return LocalModelAway(f"local model {call.supervisor.model.name} ended in the middle of an answer")
+    return LocalModelAway(f"local model {call.model.name} ended in the middle of an answer")

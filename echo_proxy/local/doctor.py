@@ -1,18 +1,34 @@
-"""Can this installation serve local models, and on what?"""
+"""Can this installation serve local models, on what, and what would fit there?"""
 
 import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from echo_proxy.local.options import INSTALL
+from echo_proxy.errors import LocalModelError
+from echo_proxy.local.fit import layers_that_fit
+from echo_proxy.local.gguf import describe
+from echo_proxy.local.options import INSTALL, LocalModel, default_context
 
 _PIN = "0.3.36"
 """As in pyproject.toml's extra `local`; used when the package is not there to ask."""
 _PROBE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What ggml can compute on."""
+
+    name: str
+    """`CPU`, `CUDA0`, ..."""
+    description: str
+    is_gpu: bool
+    n_free_bytes: int
+    n_total_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +46,8 @@ class LocalDiagnosis:
     """Instruction sets that the build uses here, such as AVX2."""
     can_offload_to_gpu: bool = False
     """The build can put layers on a GPU; whether there is one, `devices` tells."""
-    devices: tuple[str, ...] = ()
-    """What ggml computes on: `name: description`."""
+    devices: tuple[Device, ...] = ()
+    """What ggml computes on."""
     can_mmap: bool = False
     """Weights can be mapped instead of read."""
     can_mlock: bool = False
@@ -63,7 +79,7 @@ def diagnose(status: int, output: str, errors: str) -> LocalDiagnosis:
         system_info=facts["system_info"],
         cpu_features=_enabled(facts["system_info"]),
         can_offload_to_gpu=facts["can_offload_to_gpu"],
-        devices=tuple(facts["devices"]),
+        devices=tuple(Device(**one) for one in facts["devices"]),
         can_mmap=facts["can_mmap"],
         can_mlock=facts["can_mlock"],
     )
@@ -87,11 +103,48 @@ def lines(diagnosis: LocalDiagnosis) -> Sequence[str]:
     return [
         _line("local models", f"llama-cpp-python {diagnosis.version}"),
         _line("CPU features", " ".join(diagnosis.cpu_features) or "none reported"),
-        _line("devices", "; ".join(diagnosis.devices) or "not reported"),
+        *(_device_lines(diagnosis.devices) or [_line("devices", "not reported")]),
         _line("mmap, mlock", f"{_yes(diagnosis.can_mmap)}, {_yes(diagnosis.can_mlock)}"),
         _line("GPU offload", "yes: set n_gpu_layers" if diagnosis.can_offload_to_gpu else "no, built for the CPU only"),
         *([] if diagnosis.can_offload_to_gpu else _cuda_lines()),
     ]
+
+
+def model_lines(diagnosis: LocalDiagnosis, models: Iterable[LocalModel]) -> Sequence[str]:
+    """What the models' files say, one model a line, and how much of each the first GPU could take."""
+    gpu = next((one for one in diagnosis.devices if one.is_gpu), None)
+    return [_line(model.name, _model(model, gpu)) for model in models]
+
+
+def _model(model: LocalModel, gpu: Device | None) -> str:
+    path = Path(model.options.path)
+    try:
+        header = describe(path)
+        n_ctx = model.options.n_ctx or default_context(path)
+    except LocalModelError as error:
+        return str(error)
+    n_layers = "an unknown number of" if header.n_layers is None else str(header.n_layers)
+    told = f"{header.architecture} {header.file_type}, {_size(header.n_bytes)}, {n_layers} layers".replace("  ", " ")
+    fitting = layers_that_fit(header, gpu.n_free_bytes, model.options.n_cells or 2 * n_ctx) if gpu else None
+    if gpu is None or fitting is None:
+        return told
+    if header.n_layers is not None and fitting > header.n_layers:
+        return f"{told}; all of them should fit onto {gpu.name}: n_gpu_layers: -1"
+    return f"{told}; about {fitting} should fit onto {gpu.name}: n_gpu_layers: {fitting}"
+
+
+def _device_lines(devices: Iterable[Device]) -> list[str]:
+    return [_line("device", f"{one.name}: {one.description}, {_memory(one)}") for one in devices]
+
+
+def _memory(device: Device) -> str:
+    if not device.is_gpu:  # ggml calls all of the machine's memory free
+        return _size(device.n_total_bytes)
+    return f"{_size(device.n_free_bytes)} of {_size(device.n_total_bytes)} free"
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"
 
 
 def _cuda_lines() -> list[str]:

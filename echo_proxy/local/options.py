@@ -102,6 +102,9 @@ class LocalModelOptions(BaseModel):
     """Requests that are answered at the same time, in one batch."""
     n_cells: int | None = Field(default=None, ge=16)
     """Tokens that all requests and kept prefixes together can hold, at least n_ctx; default: twice n_ctx."""
+    kept_cells: int | None = Field(default=None, ge=0)
+    """Tokens of ended requests that stay in the context for the next ones with the same beginning; every step of all
+    others looks at them too. Default: as many as make a step about a fifth slower, few for small models."""
     min_rows: int = Field(default=1, ge=1, le=8)
     """Rows that a step has at least, filled up with one that nobody needs: some CPU kernels are slower with one row
     than with two. `echo-proxy tune` measures it."""
@@ -168,21 +171,39 @@ class LocalModelOptions(BaseModel):
             raise ValueError(f"type_v: expected flash_attn: true with a quantised type_v, got false with {self.type_v}")
         return self
 
+    @model_validator(mode="after")
+    def _check_cells(self) -> Self:
+        """One request may fill its whole context."""
+        if self.n_ctx is not None and self.n_cells is not None and self.n_cells < self.n_ctx:
+            raise ValueError(f"n_cells: expected at least n_ctx, which is {self.n_ctx}, got {self.n_cells}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_process(self) -> Self:
+        """The process names files."""
+        if self.process is not None and not _NAME.fullmatch(self.process):
+            raise ValueError(f"process: expected a name of letters, digits, '.', '_', '-', got {self.process!r}")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
     """A local model, ready to be loaded."""
 
     name: str
-    """`small` in `model: llama_cpp/small`; names its process, its log and its lock."""
+    """`small` in `model: llama_cpp/small`."""
     options: LocalModelOptions
-    """Its `path` is absolute."""
+    """Its paths are absolute."""
+
+    @property
+    def process(self) -> str:
+        """The process that it lives in; names its log and its lock."""
+        return self.options.process or self.name
 
     @property
     def fingerprint(self) -> str:
-        """Differs when any option that the process is started with differs."""
-        loaded = self.options.model_dump_json(exclude={"max_wait_s"})
-        return hashlib.sha256(loaded.encode()).hexdigest()[:16]
+        """Differs when any option differs: its process is started with all of them."""
+        return hashlib.sha256(self.options.model_dump_json().encode()).hexdigest()[:16]
 
 
 def parse_model(name: str, raw: object, folder: Path | None = None) -> LocalModel:
@@ -206,8 +227,21 @@ def parse_model(name: str, raw: object, folder: Path | None = None) -> LocalMode
         options = LocalModelOptions.model_validate(dict(raw))
     except ValidationError as error:
         raise LocalModelError(f"llama_cpp/{name}: {_explain(error)}") from error
-    path = (folder or Path.cwd()) / Path(options.path).expanduser()
-    return LocalModel(name, options.model_copy(update={"path": str(path.absolute())}))
+    return LocalModel(name, _with_absolute_paths(options, folder or Path.cwd()))
+
+
+def _with_absolute_paths(options: LocalModelOptions, folder: Path) -> LocalModelOptions:
+    """The process that loads them has another working directory."""
+
+    def absolute(path: str) -> str:
+        return str((folder / Path(path).expanduser()).absolute())
+
+    drafting = options.drafting
+    if isinstance(drafting, ModelDrafts | CoDecoding):
+        drafting = drafting.model_copy(update={"path": absolute(drafting.path)})
+    if isinstance(drafting, CoDecoding) and drafting.gate is not None:
+        drafting = drafting.model_copy(update={"gate": absolute(drafting.gate)})
+    return options.model_copy(update={"path": absolute(options.path), "drafting": drafting})
 
 
 def _shown(raw: object) -> str:
@@ -228,14 +262,25 @@ def _explain_one(error: ErrorDetails) -> str:
 def check_model(model: LocalModel) -> None:
     """Make sure, without loading it, that the model can be loaded.
 
-    Raises LocalModelError: the file is missing or no GGUF, or llama-cpp-python is not installed.
+    Raises LocalModelError: a file is missing or no GGUF, or llama-cpp-python is not installed.
     """
     if importlib.util.find_spec("llama_cpp") is None:
         raise LocalModelError(f"llama_cpp/{model.name}: expected llama-cpp-python to be installed: {INSTALL}")
+    _check_file(model, "", model.options.path)
+    drafting = model.options.drafting
+    if isinstance(drafting, ModelDrafts | CoDecoding):
+        _check_file(model, "drafting.", drafting.path)
+    if isinstance(drafting, CoDecoding) and drafting.gate is not None and not Path(drafting.gate).is_file():
+        raise LocalModelError(
+            f"llama_cpp/{model.name}: model_info.llama_cpp.drafting.gate: expected a file, got {drafting.gate}"
+        )
+
+
+def _check_file(model: LocalModel, prefix: str, path: str) -> None:
     try:
-        read_header(Path(model.options.path))
+        read_header(Path(path))
     except LocalModelError as error:
-        raise LocalModelError(f"llama_cpp/{model.name}: model_info.llama_cpp.{error}") from error
+        raise LocalModelError(f"llama_cpp/{model.name}: model_info.llama_cpp.{prefix}{error}") from error
 
 
 def default_context(path: Path) -> int:

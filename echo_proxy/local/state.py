@@ -1,4 +1,4 @@
-"""Where is the process of a local model, and how is it? A small file that all workers of the machine read."""
+"""Where is a process of local models, and how is it? A small file that all workers of the machine read."""
 
 import json
 import os
@@ -9,18 +9,18 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """What the supervisor of a model tells the other workers."""
+    """What the supervisor of a process tells the other workers."""
 
     phase: Literal["starting", "ready", "failed"]
     """`failed` = the last start went wrong; the next one comes after a pause."""
     fingerprint: str
-    """Of the options it was started with."""
+    """Of the models and options it was started with."""
     n_restarts: int = 0
     """How often the process was started again after it ended by itself."""
     supervisor_pid: int = 0
     """The worker that started it."""
     pid: int | None = None
-    """The model's process, when there is one."""
+    """The process, when there is one."""
     port: int | None = None
     """On 127.0.0.1; set when ready."""
     token: str = ""
@@ -30,7 +30,7 @@ class ModelState:
 
     @property
     def url(self) -> str:
-        """Address of a ready model, without a path."""
+        """Address of a ready process, without a path."""
         return f"http://127.0.0.1:{self.port}"
 
 

@@ -1,6 +1,6 @@
-"""Who starts the process of a local model, and again when it crashed? The worker that holds the lock; the others wait.
+"""Who starts a process of local models, and again when it crashed? The worker that holds the lock; the others wait.
 
-Every worker runs one `Supervisor` per model. A file lock elects the one that leads: it starts the process, writes
+Every worker runs one `Supervisor` per process. A file lock elects the one that leads: it starts the process, writes
 where it listens, and starts it again when it ends. When that worker dies, the process sees its input end and exits,
 the kernel frees the lock, and the next worker leads.
 """
@@ -13,14 +13,17 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from echo_proxy.errors import LocalModelError
-from echo_proxy.local.options import LocalModel, check_model
+from echo_proxy.local.groups import ModelGroup
+from echo_proxy.local.health import ModelHealth
+from echo_proxy.local.options import check_model
 from echo_proxy.local.order import Order, Reply
 from echo_proxy.local.state import ModelState, read_state, write_state
+from echo_proxy.local.status import LocalModelStatus, ProcessView, status_of
 
 log = logging.getLogger("echo_proxy.local")
 
@@ -36,52 +39,47 @@ _STOP_S = 5.0
 _MAX_LOG_BYTES = 10_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class LocalModelStatus:
-    """A local model as this worker sees it."""
-
-    name: str
-    phase: Literal["starting", "ready", "failed"]
-    """`failed` = the last start went wrong and is tried again after a pause."""
-    n_restarts: int
-    """Starts after the process had ended by itself."""
-    pid: int | None
-    """The model's process."""
-    is_leader: bool
-    """Whether this worker started it."""
-    error: str | None
-    """Why it failed, or how it ended last time."""
-    log: Path
-    """What llama.cpp and the process said."""
+CHILD = (sys.executable, "-m", "echo_proxy.local.child")
+"""Command of a process that serves local models."""
 
 
 class Supervisor:
-    """This worker's share in the process of one model."""
+    """This worker's share in one process."""
 
-    def __init__(self, model: LocalModel, folder: Path) -> None:
+    def __init__(self, group: ModelGroup, folder: Path, command: Sequence[str] = CHILD) -> None:
         """Nothing starts yet.
 
         Args:
-            model: what to load.
+            group: the models that live in it.
             folder: for its lock, address and log; the same for all workers.
+            command: starts a process that takes an Order.
         """
-        self.model = model
-        self.log_path = folder / f"{model.name}.log"
+        self.group = group
+        self.fingerprint = group.fingerprint
+        """Of the process that this worker expects."""
+        self.log_path = folder / f"{group.process}.log"
         self._folder = folder
-        self._lock_path = folder / f"{model.name}.lock"
-        self._state_path = folder / f"{model.name}.json"
+        self._command = command
+        self._lock_path = folder / f"{group.process}.lock"
+        self._state_path = folder / f"{group.process}.json"
         self._is_stopped = threading.Event()
         self._guard = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
-        self._is_leader = False
         self._has_followed = False
+        self.is_leader = False
+        """Whether this worker has started the process."""
 
     def start(self) -> None:
-        """Begin to lead or to follow, in a thread; returns at once."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._thread = threading.Thread(target=self._run, name=f"echo-local-{self.model.name}", daemon=True)
-        self._thread.start()
+        """Begin to lead or to follow, in a thread; returns at once. Idempotent."""
+        if self._thread is not None:
+            return
+        with self._guard:
+            if self._thread is None and not self._is_stopped.is_set():
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                name = f"echo-local-{self.group.process}"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._thread.start()
 
     def stop(self) -> None:
         """End the process, if this worker leads, and give up the lock. Idempotent."""
@@ -99,20 +97,12 @@ class Supervisor:
     def state(self) -> ModelState | None:
         """What the leader wrote last; None before its first word."""
         # Before a first look at the lock, the file may be one that a killed worker left behind.
-        return read_state(self._state_path) if self._is_leader or self._has_followed else None
+        return read_state(self._state_path) if self.is_leader or self._has_followed else None
 
-    def status(self) -> LocalModelStatus:
-        """How the model is."""
-        state = self.state() or ModelState("starting", self.model.fingerprint)
-        return LocalModelStatus(
-            name=self.model.name,
-            phase=state.phase,
-            n_restarts=state.n_restarts,
-            pid=state.pid,
-            is_leader=self._is_leader,
-            error=state.error,
-            log=self.log_path,
-        )
+    def statuses(self, healths: Mapping[str, ModelHealth]) -> tuple[LocalModelStatus, ...]:
+        """How the models are; healths: what the process said last, by model."""
+        view = ProcessView(self.state(), self._thread is not None, self.is_leader, self.log_path)
+        return tuple(status_of(model, view, healths.get(model.name)) for model in self.group.models)
 
     # ------------------------------------------------------------------ thread
 
@@ -121,7 +111,7 @@ class Supervisor:
             try:
                 self._lead_or_follow()
             except OSError as error:  # a full disk, or no memory for a process: it may pass
-                log.error("local model %s: its supervisor is tried again: %s", self.model.name, error)
+                log.error("local models %s: their supervisor is tried again: %s", self.group.process, error)
                 self._is_stopped.wait(_FAILED_PAUSE_S)
 
     def _lead_or_follow(self) -> None:
@@ -133,14 +123,14 @@ class Supervisor:
         try:
             self._lead()
         finally:
-            self._is_leader = False
+            self.is_leader = False
             os.close(lock)
 
     def _lead(self) -> None:
         """Keep a process running until stopped."""
-        state = ModelState("starting", self.model.fingerprint, self._n_inherited_restarts(), os.getpid())
+        state = ModelState("starting", self.fingerprint, self._n_inherited_restarts(), os.getpid())
         write_state(self._state_path, state)
-        self._is_leader = True
+        self.is_leader = True
         pause_s = _FIRST_PAUSE_S
         while True:
             began = time.monotonic()
@@ -151,7 +141,7 @@ class Supervisor:
                 pause_s = _FIRST_PAUSE_S
             if ended.phase == "failed":
                 pause_s = max(pause_s, _FAILED_PAUSE_S)
-            log.error("local model %s: %s; it is started again in %.1f s", self.model.name, ended.error, pause_s)
+            log.error("local models %s: %s; started again in %.1f s", self.group.process, ended.error, pause_s)
             write_state(self._state_path, ended)
             if self._is_stopped.wait(pause_s):
                 break
@@ -166,11 +156,10 @@ class Supervisor:
 
     def _run_child(self, state: ModelState) -> ModelState:
         """Start a process, wait until it ends, and tell how."""
-        try:
-            check_model(self.model)
-        except LocalModelError as error:
-            return replace(state, phase="failed", error=str(error))
-        order = Order(self.model.name, secrets.token_urlsafe(32), self.model.options)
+        errors = self._errors()
+        if len(errors) == len(self.group.models):  # or else the process tells which of its models it cannot load
+            return replace(state, phase="failed", error="; ".join(errors))
+        order = Order(self.group, secrets.token_urlsafe(32), self._folder / "prefixes")
         child = self._spawn(order)
         try:
             assert child.stdout is not None  # it was asked for
@@ -184,11 +173,21 @@ class Supervisor:
         finally:
             self._forget(child)
 
+    def _errors(self) -> list[str]:
+        """What is wrong with the models' files."""
+        errors: list[str] = []
+        for model in self.group.models:
+            try:
+                check_model(model)
+            except LocalModelError as error:
+                errors.append(str(error))
+        return errors
+
     def _spawn(self, order: Order) -> "subprocess.Popen[bytes]":
         _rotate(self.log_path)
         with self.log_path.open("ab") as output:
             child = subprocess.Popen(
-                [sys.executable, "-m", "echo_proxy.local.child"],
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,

@@ -35,6 +35,7 @@ def receive(call: Call, policy: Policy, now: float) -> Request | PassThrough:
         rooms=call.rooms,
         deadline_s=call.deadline_s,
         preference=call.preference,
+        priority=call.priority,
         conversation=conversation_of(scope_of(call.caller, policy.scope), system, dialogue[0].content),
     )
 

@@ -22,24 +22,46 @@ def select(
     model: UtilityModel,
     learned: Learned | None = None,
     seed: int | None = None,
+    familiar: Sequence[str] = (),
+    n_backbone: int = 0,
 ) -> Selection:
     """At most n_most examples, most useful first, within the token budget.
 
     Args:
         learned: what past answers taught; None = nothing yet.
         seed: of the generator that decides whether something else is tried; None = nothing is left to chance.
+        familiar: ids of examples that the scope uses again and again, the most used first.
+        n_backbone: so many of the familiar ones among the candidates are chosen before all others, where they are worth
+            their tokens; one place is left for the most useful.
     """
     if not candidates:
         return Selection()
-    learned = learned or Learned()
+    held = {one.example.id for one in candidates}
+    known = tuple(one for one in familiar if one in held)
+    lead = known[: max(min(n_backbone, n_most - 1), 0)]
+    made = _made(request, candidates, n_most, rules, model, learned or Learned(), seed, lead)
+    chosen = {one.example.id for one in made.chosen}
+    return replace(made, familiar=tuple(one for one in known if one in chosen), n_backbone=n_backbone)
+
+
+def _made(
+    request: Request,
+    candidates: Sequence[Candidate],
+    n_most: int,
+    rules: SelectionPolicy,
+    model: UtilityModel,
+    learned: Learned,
+    seed: int | None,
+    lead: Sequence[str],
+) -> Selection:
     threshold = threshold_for(request.decision_id, learned.threshold, rules)
     prior = model.utilities(request, candidates)
     if rules.learned is None:
-        return _Choice(_valued(candidates, prior), rules, threshold, Learned(), 0.0).selection(n_most)
+        return _Choice(_valued(candidates, prior), rules, threshold, Learned(), 0.0, lead).selection(n_most)
     features = pair_features(request, candidates, prior)  # (n_candidates, n_features)
     alone = alone_features(request, features)
     pool = _valued(candidates, learned.utilities(features, prior))
-    choice = _Choice(pool, rules, threshold, learned, learned.alone_quality(alone))
+    choice = _Choice(pool, rules, threshold, learned, learned.alone_quality(alone), lead)
     made = choice.selection(n_most)
     return _tried(made, pool, features, alone, n_most, rules, seed)
 
@@ -61,6 +83,8 @@ class _Choice:
     learned: Learned
     alone: float
     """P(an answer without examples is good); 0 while it is unknown."""
+    lead: Sequence[str]
+    """Ids of those that go before all others."""
 
     def selection(self, n_most: int) -> Selection:
         """By maximal marginal relevance, what brings nothing left out.
@@ -72,6 +96,8 @@ class _Choice:
         prices = [self._price(one) for one in pool]
         diversity = self.rules.diversity
         worth = [(1 - diversity) * (one.utility - price) for one, price in zip(pool, prices, strict=True)]
+        if self.lead:
+            worth = [value + self._advantage(one) for value, one in zip(worth, pool, strict=True)]
         left = _best_last([i for i, one in enumerate(pool) if one.utility >= self.threshold], worth)
         vectors = _vectors(pool) if left and n_most > 1 else None
         nearest = [0.0] * len(pool)  # cosine of each to the nearest chosen one; lists, as numpy is slow on so few
@@ -87,7 +113,15 @@ class _Choice:
                 nearest = to_best if len(held.chosen) == 1 else list(map(max, nearest, to_best))
                 scores = [one - diversity * near for one, near in zip(worth, nearest, strict=True)]
                 left = _best_last(left, scores)
-        return Selection(tuple(pool[i] for i in held.chosen), tuple(rejected), threshold=self.threshold)
+        chosen = [pool[i] for i in held.chosen]
+        if self.lead:
+            chosen.sort(key=lambda one: -one.utility)
+        return Selection(tuple(chosen), tuple(rejected), threshold=self.threshold)
+
+    def _advantage(self, one: Candidate) -> float:
+        """More than any utility and diversity can make up for."""
+        found = [place for place, example_id in enumerate(self.lead) if example_id == one.example.id]
+        return 10.0 * (len(self.lead) - found[0]) if found else 0.0
 
     def _price(self, one: Candidate) -> float:
         """Utility that its tokens must bring."""

@@ -13,7 +13,7 @@ from echo_proxy.admin.routes import make_router
 from echo_proxy.app import App
 from echo_proxy.lane import Lane
 from echo_proxy.settings import Settings
-from echo_proxy.types import ArmKey, ArmSums, Caller, Evidence, Increment, Settlement
+from echo_proxy.types import ArmKey, ArmSums, Caller, Evidence, Increment, Load, LocalReport, Settlement
 from tests.builders import NOW, example, lane, policy, record
 from tests.fakes import HashingEmbedder, MemoryStore
 
@@ -69,6 +69,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     [
         ("GET", "/ready"),
         ("GET", "/stats"),
+        ("GET", "/local"),
         ("GET", "/decisions"),
         ("GET", "/decisions/d1"),
         ("GET", "/examples"),
@@ -415,3 +416,52 @@ async def test_in_a_shared_scope_decisions_stay_their_caller_s(world: World) -> 
     assert read.status_code == 200
     assert forgotten.status_code == 403
     assert "e1" in world.team_store.examples
+
+
+# ------------------------------------------------------------------ local models
+
+
+class _Local:
+    """One model that has worked, one that cannot start."""
+
+    async def loads(self) -> dict[str, Load]:
+        return {}
+
+    async def reports(self) -> tuple[LocalReport, ...]:
+        counts = {"prompt_tokens": 200.0, "cached_tokens": 150.0, "drafted_tokens": 80.0, "accepted_tokens": 20.0}
+        busy = LocalReport(
+            "small", "pair", ("id-small", "llama_cpp/small"), "ready", 3, 8, 1.5, 0.5, 1, 2, counts, None
+        )
+        return (busy, LocalReport("large", "large", (), "failed", 0, 0, 0.0, 0.0, 0, 0, {}, "no such file"))
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_an_admin_sees_how_the_local_models_are(world: World) -> None:
+    """Queue, prefixes, drafts, restarts; what nothing is known of is null, not nought."""
+    world.app.watch(_Local())
+    small, large = await world.get("admin", "/local")
+
+    assert (small["name"], small["process"], small["deployments"]) == ("small", "pair", ["id-small", "llama_cpp/small"])
+    assert (small["phase"], small["queue"], small["running"], small["restarts"]) == ("ready", 3, 8, 1)
+    assert (small["prefix_hit_rate"], small["draft_acceptance"]) == (0.75, 0.25)
+    assert (large["phase"], large["error"]) == ("failed", "no such file")
+    assert (large["prefix_hit_rate"], large["draft_acceptance"]) == (None, None)
+
+
+async def test_local_models_are_for_admins(world: World) -> None:
+    """All tenants share them: how busy they are tells what others do."""
+    world.app.watch(_Local())
+    refused = await world.ask("a", "GET", "/local")
+
+    assert (refused.status_code, refused.json()["detail"]) == (
+        403,
+        "local: expected the key of an admin, got a tenant's",
+    )
+
+
+async def test_without_local_models_the_list_is_empty(world: World) -> None:
+    """And the same key is needed."""
+    assert await world.get("admin", "/local") == []
+    assert (await world.ask("a", "GET", "/local")).status_code == 403

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from echo_proxy.engine.chat import ChatRejected, parse_chat, unsupported_fields
+from echo_proxy.engine.chat import ChatRejected, Service, parse_chat, unsupported_fields
 
 USER = {"role": "user", "content": "hi"}
 
@@ -64,7 +64,7 @@ def test_json_schema_is_taken_from_either_place() -> None:
     [
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 21}, "top_logprobs"),
         ({"audio": {"voice": "x"}}, "audio"),
         ({"gguf": "/etc/passwd"}, "gguf"),
         ({"tool_choice": "auto"}, "tool_choice"),
@@ -102,3 +102,14 @@ def test_a_body_must_be_an_object() -> None:
     """A list is not a request."""
     with pytest.raises(ChatRejected, match="expected a JSON object, got list"):
         parse_chat([])
+
+
+def test_service_and_logprobs_are_read() -> None:
+    """What the proxy adds, and how many rivals of each token are wanted."""
+    service = {"scope": "key:1", "priority": 3, "deadline_s": 2.5, "hints": ["a", "b"]}
+    found = parse_chat(_body(echo_service=service, logprobs=True, top_logprobs=4))
+    plain = parse_chat(_body(logprobs=False, top_logprobs=4))
+
+    assert found.service == Service("key:1", 3, 2.5, ("a", "b"))
+    assert found.n_logprobs == 4
+    assert (plain.n_logprobs, plain.service) == (None, Service())

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from echo_proxy.limits.deadline import deadline_penalty, expected_timeliness, on_time, time_left, timeliness
 from echo_proxy.policy import DeadlinePolicy
-from echo_proxy.types import Arm, Conditions, Forecast
+from echo_proxy.types import Arm, Conditions, Forecast, Load
 
 SMALL, LARGE = Arm("small+0", "small", 0), Arm("large+0", "large", 0)
 MEANS = np.array([0.5, 0.8])
@@ -79,3 +79,24 @@ def test_reward_of_a_late_answer() -> None:
     assert [on_time(s, 10.0, 0.0) for s in (9.9, 10.0, 10.1)] == [1.0, 1.0, 0.0]
     assert [timeliness(s, 10.0, soft) for s in (10.0, 11.0, 14.0, 99.0)] == [1.0, 0.75, 0.0, 0.0]
     assert timeliness(99.0, None, soft) == 1.0
+
+
+def queued(forecasts: dict[str, Forecast], load: Load) -> np.ndarray:
+    """Expected rewards when the small arm's process has said how long its queue is."""
+    taken = deadline_penalty((SMALL, LARGE), MEANS, Conditions({"small": load}, forecasts, deadline_s=10.0), HARD)
+    return MEANS - (np.array(taken.penalties) if taken else 0.0)
+
+
+def test_a_queue_is_foreseen_before_an_answer_comes_out_of_it() -> None:
+    """Past answers were quick, but whoever comes now waits beyond the deadline."""
+    quick = {"small+0": Forecast(0, 1.0, 9, 1.0, 0.2), "large+0": Forecast(0, 1.0, 9, 1.0, 0.2)}
+
+    assert queued(quick, Load(wait_s=0.0, service_s=1.0)) == pytest.approx(MEANS, abs=1e-6)
+    assert queued(quick, Load(wait_s=30.0, service_s=1.0)) == pytest.approx([0.0, 0.8], abs=1e-6)
+
+
+def test_an_arm_that_never_answered_is_foreseen_by_its_queue() -> None:
+    """Its process is taken at its word."""
+    assert queued({}, Load(wait_s=8.0, service_s=3.0)).tolist() == [0.0, 0.8]
+    assert queued({}, Load(wait_s=6.0, service_s=3.0)).tolist() == MEANS.tolist()
+    assert queued({}, Load(in_flight=99)).tolist() == MEANS.tolist()

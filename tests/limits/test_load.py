@@ -110,3 +110,51 @@ def test_board_measures_arrivals() -> None:
         board.start(str(i), "small", i / 2)
 
     assert board.total(99.5)["small"].starts_per_s == pytest.approx(2.0, rel=0.05)
+
+
+def test_a_request_that_waits_in_the_process_counts_once() -> None:
+    """In flight here and held there is the same request; only what others have sent there waits beside."""
+    board = LoadBoard()
+    for name in "abc":
+        board.start(name, "small", 0.0)
+    board.tell({"small": Load(held=3, wait_s=2.0, service_s=0.5)}, 0.0)
+    ours_alone = board.total(0.0)["small"]
+    board.tell({"small": Load(held=8)}, 0.0)
+    with_others = board.total(0.0)["small"]
+
+    assert (ours_alone.in_flight, ours_alone.waiting) == (3, 0)
+    assert (ours_alone.wait_s, ours_alone.service_s) == (2.0, 0.5)
+    assert (with_others.in_flight, with_others.waiting) == (3, 5)
+
+
+def test_workers_speak_of_the_same_queue() -> None:
+    """Requests in flight add up over workers, what the process holds does not."""
+    board = LoadBoard()
+    board.start("a", "small", 0.0)
+    board.tell({"small": Load(held=10, wait_s=1.0, service_s=0.5)}, 0.0)
+    board.hear([{"small": Load(3, held=12, wait_s=2.0, service_s=0.4)}, {"small": Load(2, held=11)}])
+    total = board.total(0.0)["small"]
+
+    assert (total.in_flight, total.held, total.waiting) == (6, 12, 6)
+    assert (total.wait_s, total.service_s) == (2.0, 0.5)
+
+
+def test_what_a_process_said_is_passed_on_and_forgotten() -> None:
+    """Also of a deployment that this worker never chose; not for ever, when the process says no more."""
+    board = LoadBoard()
+    board.tell({"small": Load(held=7)}, 100.0)
+
+    assert board.own(101.0)["small"].held == 7
+    assert board.total(101.0)["small"].waiting == 7
+    assert board.total(111.0)["small"] == Load(starts_per_s=pytest.approx(0))
+
+
+def test_a_long_queue_of_others_moves_traffic_away() -> None:
+    """The bias sees what Echo did not send there itself."""
+    board = LoadBoard()
+    board.tell({"small": Load(held=12)}, 0.0)
+    taken = load_bias((SMALL, LARGE), Conditions(board.total(0.0)), RULES)
+
+    assert taken is not None
+    assert taken.penalties[0] > 0.4
+    assert taken.penalties[1] == 0.0

@@ -291,3 +291,26 @@ def test_text_is_taken_out_of_parts(content: Any, text: str | None) -> None:
 def test_answers_that_would_mislead_are_none_of_ours(fields: dict[str, Any], reason: str) -> None:
     """Cut at the caller's word, true only today, or never reported to us."""
     assert obstacle_in("chat", fields) == reason
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("7", 7),
+        (" -100 ", -100),
+        ("high", 10),
+        ("Normal", 0),
+        ("low", -10),
+        ("101", None),
+        ("1.5", None),
+        ("urgent", None),
+        ("", None),
+        ("9" * 5000, None),
+    ],
+)
+def test_a_caller_says_how_urgent_it_is(value: str, expected: int | None) -> None:
+    """A wrong wish is as good as none: it must not fail the call."""
+    kwargs = kwargs_of()
+    kwargs["metadata"]["headers"] = {"X-Echo-Priority": value}
+
+    assert call_from("auto", USER, kwargs).priority == expected

@@ -1,17 +1,22 @@
 """What Echo does at each of LiteLLM's hooks, over fakes."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from echo_proxy.app import App
-from echo_proxy.errors import EmbedderError
+from echo_proxy.errors import AskError, EmbedderError
 from echo_proxy.lane import Lane
+from echo_proxy.litellm.beside import RouterModels
 from echo_proxy.litellm.desk import Desk
 from echo_proxy.online.receive import partition_of
+from echo_proxy.online.sample import Ask
+from echo_proxy.online.service import scope_hash
 from echo_proxy.settings import Settings
-from echo_proxy.types import DecisionRecord
+from echo_proxy.types import DecisionRecord, Prompt, Service
 from tests.builders import NOW, example, lane, policy
 from tests.fakes import FrozenClock, HashingEmbedder, MemoryStore
 
@@ -408,3 +413,156 @@ async def test_requests_that_cannot_be_told_apart_leave_no_load_behind() -> None
 
     assert [load.in_flight for load in world.lane.parts.knowledge.board.own(NOW).values()] == [0.0]
     assert world.counted("unsettled") == 1
+
+
+# ------------------------------------------------------------------ what local engines are told
+
+
+def asked_by(model: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What LiteLLM hands to a provider."""
+    return {"litellm_call_id": "c1", "metadata": kwargs_of(**more)["metadata"], "model_info": model["model_info"]}
+
+
+async def test_the_engine_is_told_of_the_attempt_s_request() -> None:
+    """Its scope, rank and time, and what was retrieved; also the arm that takes no examples."""
+    world = await taught(**TO_LARGE, priority={"default": 4}, deadline={"answer_s": 9.0})
+    await world.pick()
+    world.desk.equip(attempt_on(LARGE))
+
+    assert world.desk.service(asked_by(LARGE)) == Service(scope_hash(f"key:{HASH}"), 4, 9.0, ("Paris.",))
+
+
+async def test_examples_in_the_prompt_are_no_hints() -> None:
+    """The engine finds them there."""
+    world = await taught()
+    await world.pick()
+    world.desk.equip(attempt_on(SMALL))
+
+    assert world.desk.service(asked_by(SMALL)) == Service(scope_hash(f"key:{HASH}"))
+
+
+@pytest.mark.parametrize("changes", [{"mode": "shadow"}, {}])
+async def test_what_litellm_chose_is_only_kept_apart(changes: dict[str, Any]) -> None:
+    """In shadow mode, and where LiteLLM went its own way."""
+    world = await taught(priority={"default": 4}, **changes)
+    await world.pick()
+    world.desk.equip(attempt_on(OTHER))
+
+    assert world.desk.service(asked_by(OTHER)) == Service(scope_hash(f"key:{HASH}"))
+
+
+async def test_a_call_that_is_passed_through_has_its_caller_s_scope() -> None:
+    """Nobody else's prefixes; a call without a known caller is nobody's."""
+    world = World()
+    other = {"user_api_key_request_route": "/v1/chat/completions", "user_api_key_hash": "ff" * 32}
+
+    assert world.desk.service({"litellm_call_id": "c9", "metadata": other}).scope == scope_hash("key:" + "ff" * 32)
+    assert world.desk.service({}).scope == scope_hash("key:anonymous")
+
+
+async def test_another_tenant_s_call_id_opens_nothing() -> None:
+    """A client may choose its call id: with another's it gets its own scope and none of the other's answers."""
+    world = await taught(**TO_LARGE)
+    await world.pick()
+    world.desk.equip(attempt_on(LARGE))
+    thief = {"user_api_key_request_route": "/v1/chat/completions", "user_api_key_hash": "ff" * 32}
+
+    told = world.desk.service({"litellm_call_id": "c1", "metadata": thief})
+
+    assert told == Service(scope_hash("key:" + "ff" * 32))
+
+
+async def test_a_caller_s_rank_counts_where_it_is_allowed() -> None:
+    """By header."""
+    allowed, silent = (
+        await taught(**TO_LARGE, priority={"allow_client": True}),
+        await taught(**TO_LARGE),
+    )
+    ranks = []
+    for world in (allowed, silent):
+        kwargs = kwargs_of()
+        kwargs["metadata"]["headers"] = {"x-echo-priority": "high"}
+        await world.pick(kwargs)
+        world.desk.equip(attempt_on(LARGE))
+        ranks.append(world.desk.service(asked_by(LARGE)).priority)
+
+    assert ranks == [10, 0]
+
+
+async def test_calls_of_our_own_come_last() -> None:
+    """Nobody waits for a judge."""
+    world = World()
+    told: list[Service] = []
+
+    class Router:
+        model_group_alias: dict[str, str] = {}  # noqa: RUF012 - as LiteLLM has it
+        model_names = ("judge",)
+
+        async def acompletion(self, **kwargs: Any) -> Any:
+            told.append(world.desk.service({"litellm_call_id": "c1"}))
+            raise OSError
+
+    with pytest.raises(AskError):
+        await RouterModels(Router, FrozenClock(NOW)).ask(Ask("judge", "", (), Prompt()))
+
+    assert told == [Service(scope_hash("echo:beside"), -100)]
+
+
+# ------------------------------------------------------------------ failures
+
+
+class _Full(Exception):
+    status_code = 429
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.response = httpx.Response(429, headers={"retry-after": "7"})
+
+
+async def test_a_full_queue_reaches_the_caller_with_its_header() -> None:
+    """LiteLLM would rename it; also for calls that Echo does not serve."""
+    world = World(**TO_LARGE)
+    await world.pick()
+    world.desk.equip(attempt_on(LARGE))
+    world.desk.note_failure(kwargs_of(), _Full())
+    world.desk.note_failure(kwargs_of("c2"), _Full())
+    world.desk.note_failure(kwargs_of("c3"), _Away())
+
+    assert world.desk.headers(kwargs_of())["retry-after"] == "7"
+    assert world.desk.headers(kwargs_of())["x-echo-arm"] == "large+0"
+    assert world.desk.headers(kwargs_of("c2")) == {"retry-after": "7"}
+    assert world.desk.headers(kwargs_of("c3")) == {}
+
+
+async def test_a_stream_that_failed_unseen_is_a_failed_attempt() -> None:
+    """LiteLLM says nothing of it, but asks who shall answer instead: not the same, and that one learns."""
+    world = await taught()
+    await world.pick(kwargs_of(stream=True))
+    world.desk.equip(attempt_on(SMALL))
+
+    again = await world.pick(kwargs_of(stream=True))
+    world.desk.equip(attempt_on(LARGE))
+    world.desk.note_answer(*event())
+    world.desk.note_stream_end(kwargs_of(), True)
+    (record,) = await world.records()
+
+    assert again == ["id-large"]
+    assert [(one.key.arm, one.is_served) for one in record.evidence] == [("small+2", False), ("large+0", True)]
+    assert record.arm == "large+0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "group", "is_prepared"), [({}, "auto", True), ({"mode": "shadow"}, "auto", False), ({}, "x", False)]
+)
+async def test_streams_of_ours_have_a_second_chance(changes: dict[str, Any], group: str, is_prepared: bool) -> None:
+    """With what the router has for the group already; in shadow mode and elsewhere nothing changes."""
+    router = SimpleNamespace(fallbacks=[{"auto": ["cloud"]}])
+    world = World(**changes)
+    desk = Desk(world.desk.app, FrozenClock(NOW), lambda: router)
+    data: dict[str, Any] = {"model": group, "stream": True}
+
+    desk.prepare(data, "acompletion")
+
+    assert ("fallbacks" in data) is is_prepared
+    if is_prepared:
+        assert data["fallbacks"][0]["auto"][1:] == ["cloud"]

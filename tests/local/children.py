@@ -1,10 +1,9 @@
-"""Real processes of the bundled small model, for tests."""
+"""Real processes of the bundled small model, or of models that only repeat what they hear, for tests."""
 
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +11,11 @@ from typing import Any, TypeVar
 import httpx
 
 import echo_proxy
+from echo_proxy.local.groups import ModelGroup
 from echo_proxy.local.options import LocalModel, LocalModelOptions
 from echo_proxy.local.order import Order, Reply
 from echo_proxy.local.state import ModelState
-from echo_proxy.local.supervisor import Supervisor
+from echo_proxy.local.supervisor import CHILD, Supervisor
 
 T = TypeVar("T")
 
@@ -64,10 +64,17 @@ def is_running(pid: int) -> bool:
 @contextmanager
 def running_child(log: Path, **options: Any) -> Iterator[httpx.Client]:
     """A client of a process that serves the small model, without a supervisor."""
+    with running_group(log, small_model(**options)) as client:
+        yield client
+
+
+@contextmanager
+def running_group(log: Path, *models: LocalModel, command: Sequence[str] = CHILD) -> Iterator[httpx.Client]:
+    """A client of a process that serves these models, without a supervisor."""
     with (
         log.open("ab") as output,
         subprocess.Popen(
-            [sys.executable, "-m", "echo_proxy.local.child"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
@@ -76,7 +83,7 @@ def running_child(log: Path, **options: Any) -> Iterator[httpx.Client]:
     ):
         assert child.stdin is not None
         assert child.stdout is not None
-        child.stdin.write(Order("small", TOKEN, small_model(**options).options).to_line())
+        child.stdin.write(Order(ModelGroup("process", models), TOKEN, log.parent / "prefixes").to_line())
         child.stdin.flush()
         reply = Reply.from_line(child.stdout.readline())
         assert reply.port, f"expected a port, got {reply}\n{log.read_text()}"

@@ -1,9 +1,32 @@
+import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from echo_proxy.local.doctor import LocalDiagnosis, diagnose, examine, lines
+from echo_proxy.local.doctor import Device, LocalDiagnosis, diagnose, examine, lines, model_lines
+from echo_proxy.local.gguf import describe
+from tests.local.children import SMALL, small_model
+
+FACTS: dict[str, Any] = {
+    "version": "1",
+    "system_info": "CUDA : ARCHS = 900 | CPU : AVX = 1 | AVX2 = 0 | ",
+    "can_offload_to_gpu": True,
+    "can_mmap": True,
+    "can_mlock": False,
+    "devices": [
+        {"name": "CPU", "description": "CPU", "is_gpu": False, "n_free_bytes": 2**30, "n_total_bytes": 2**30},
+        {
+            "name": "CUDA0",
+            "description": "NVIDIA H200",
+            "is_gpu": True,
+            "n_free_bytes": 3 * 2**30,
+            "n_total_bytes": 4 * 2**30,
+        },
+    ],
+}
+"""What the probe says of a build for GPUs."""
 
 
 def test_the_installed_build_is_described() -> None:
@@ -14,7 +37,8 @@ def test_the_installed_build_is_described() -> None:
     assert found.is_installed
     assert found.error is None
     assert found.can_mmap
-    assert any(device.startswith("CPU") for device in found.devices)
+    assert any(device.name.startswith("CPU") and device.n_total_bytes > 0 for device in found.devices)
+    assert not any(device.is_gpu for device in found.devices if device.name.startswith("CPU"))
     assert f"llama-cpp-python {found.version}" in text
 
 
@@ -39,16 +63,26 @@ def test_a_build_that_does_not_load_is_told_from_none() -> None:
 
 def test_a_build_for_gpus_says_so() -> None:
     """Then no build command is shown."""
-    facts = (
-        '{"version": "1", "system_info": "CUDA : ARCHS = 900 | CPU : AVX = 1 | AVX2 = 0 | ",'
-        ' "can_offload_to_gpu": true, "can_mmap": true, "can_mlock": false, "devices": ["CUDA0: NVIDIA H200"]}'
-    )
-    found = diagnose(0, f"ggml_cuda_init: found 1 device\n{facts}\n", "")
+    found = diagnose(0, f"ggml_cuda_init: found 1 device\n{json.dumps(FACTS)}\n", "")
     text = "\n".join(lines(found))
 
     assert found.cpu_features == ("AVX",)
-    assert "CUDA0: NVIDIA H200" in text
+    assert found.devices[1] == Device("CUDA0", "NVIDIA H200", True, 3 * 2**30, 4 * 2**30)
+    assert "CPU: CPU, 1.0 GiB\n" in text
+    assert "CUDA0: NVIDIA H200, 3.0 GiB of 4.0 GiB free" in text
     assert "CMAKE_ARGS" not in text
+
+
+def test_models_are_told_with_what_fits() -> None:
+    """Layers, size and quantisation come from the file; a missing file says so."""
+    models = [small_model(), small_model("gone", path="/no.gguf")]
+    with_gpu = model_lines(diagnose(0, json.dumps(FACTS), ""), models)
+    without = model_lines(LocalDiagnosis(True), models)
+    size, n_layers = f"{SMALL.stat().st_size / 2**20:.1f} MiB", describe(SMALL).n_layers
+
+    assert f"llama Q8_0, {size}, {n_layers} layers; all of them should fit onto CUDA0: n_gpu_layers: -1" in with_gpu[0]
+    assert without[0].endswith(" layers")
+    assert "No such file" in without[1]
 
 
 def test_looking_does_not_load_llama_cpp() -> None:

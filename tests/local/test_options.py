@@ -1,11 +1,9 @@
-import struct
 from pathlib import Path
 
 import pytest
 
 from echo_proxy.errors import LocalModelError
-from echo_proxy.local.gguf import read_header
-from echo_proxy.local.options import check_model, default_context, parse_model
+from echo_proxy.local.options import CoDecoding, ModelDrafts, check_model, parse_model
 from tests.local.children import SMALL
 
 
@@ -24,6 +22,11 @@ def test_relative_path_starts_at_the_configs_folder(tmp_path: Path) -> None:
         ({"path": "a", "n_contex": 1}, "model_info.llama_cpp.n_contex: .*not permitted"),
         ({"path": "a", "type_k": "q9"}, "model_info.llama_cpp.type_k"),
         ({"path": "a", "type_v": "q8_0"}, "model_info.llama_cpp.type_v: expected flash_attn: true"),
+        (
+            {"path": "a", "n_ctx": 64, "n_cells": 32},
+            "model_info.llama_cpp.n_cells: expected at least n_ctx.* 64, got 32",
+        ),
+        ({"path": "a", "process": "../x"}, "model_info.llama_cpp.process: expected a name of letters.*'../x'"),
     ],
 )
 def test_wrong_options_name_the_field(raw: object, message: str) -> None:
@@ -42,40 +45,43 @@ def test_names_that_could_leave_the_folder_are_refused(name: str) -> None:
 
 
 def test_fingerprint_tells_options_apart() -> None:
-    """Same options, same process; how long a request waits for it does not matter."""
+    """Same options, same process; every option is one that the process is started with."""
     one = parse_model("m", {"path": "/a"})
 
-    assert one.fingerprint == parse_model("m", {"path": "/a", "max_wait_s": 1.0}).fingerprint
+    assert one.fingerprint == parse_model("m", {"path": "/a"}).fingerprint
     assert one.fingerprint != parse_model("m", {"path": "/a", "n_ctx": 64}).fingerprint
+    assert one.fingerprint != parse_model("m", {"path": "/a", "max_wait_s": 1.0}).fingerprint
+
+
+def test_files_of_drafts_start_at_the_configs_folder_too(tmp_path: Path) -> None:
+    """The process that reads them has another working directory."""
+    draft = parse_model("m", {"path": "a", "drafting": {"kind": "model", "path": "b"}}, tmp_path).options.drafting
+    both = parse_model("m", {"path": "a", "drafting": {"kind": "co_decode", "path": "b", "gate": "c"}}, tmp_path)
+
+    assert isinstance(draft, ModelDrafts)
+    assert draft.path == str(tmp_path / "b")
+    assert isinstance(both.options.drafting, CoDecoding)
+    assert (both.options.drafting.path, both.options.drafting.gate) == (str(tmp_path / "b"), str(tmp_path / "c"))
+
+
+def test_files_of_drafts_are_checked_before_the_start() -> None:
+    """The option that names the missing file is named."""
+    for drafting, message in [
+        ({"kind": "model", "path": "/no.gguf"}, r"drafting\.path: expected a readable GGUF file"),
+        ({"kind": "co_decode", "path": "/no.gguf"}, r"drafting\.path: expected a readable GGUF file"),
+        (
+            {"kind": "co_decode", "path": str(SMALL), "gate": "/no.gate"},
+            r"drafting\.gate: expected a file, got /no.gate",
+        ),
+    ]:
+        with pytest.raises(LocalModelError, match=message):
+            check_model(parse_model("m", {"path": str(SMALL), "drafting": drafting}))
+    check_model(parse_model("m", {"path": str(SMALL), "drafting": {"kind": "model", "path": str(SMALL)}}))
 
 
 def test_lists_of_numbers_come_from_yaml() -> None:
     """YAML knows lists only, and whole numbers are numbers."""
     assert parse_model("m", {"path": "/a", "tensor_split": [1, 2.5]}).options.tensor_split == (1.0, 2.5)
-
-
-def test_header_of_the_bundled_model() -> None:
-    """The default context is what the model was trained with."""
-    assert read_header(SMALL).context_length == 1024
-    assert read_header(SMALL).architecture == "llama"
-    assert default_context(SMALL) == 1024
-
-
-def test_files_that_are_no_gguf(tmp_path: Path) -> None:
-    """Missing, foreign and cut files are told apart, and the option is named."""
-    foreign, cut, old = tmp_path / "a.gguf", tmp_path / "b.gguf", tmp_path / "c.gguf"
-    foreign.write_bytes(b"PK\x03\x04 and so on")
-    cut.write_bytes(SMALL.read_bytes()[:30])
-    old.write_bytes(b"GGUF" + struct.pack("<IQQ", 1, 0, 0))
-
-    for path, message in [
-        (tmp_path / "no.gguf", "path: expected a readable GGUF file, .*No such file"),
-        (foreign, r"path: expected a GGUF file .*got b'PK"),
-        (cut, "path: expected a whole GGUF header"),
-        (old, "path: expected GGUF version 2 or 3, got 1"),
-    ]:
-        with pytest.raises(LocalModelError, match=message):
-            check_model(parse_model("m", {"path": str(path)}))
 
 
 def test_missing_extra_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

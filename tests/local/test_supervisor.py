@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -12,16 +11,20 @@ import pytest
 
 from echo_proxy.errors import LocalModelError
 from echo_proxy.local.fleet import Fleet, shared_fleet
+from echo_proxy.local.groups import ModelGroup
 from echo_proxy.local.state import ModelState, read_state, write_state
-from echo_proxy.local.supervisor import LocalModelStatus, Supervisor
+from echo_proxy.local.status import LocalModelStatus
+from echo_proxy.local.supervisor import Supervisor
 from tests.local.children import is_running, ready_state, small_model, wait_for
+from tests.local.parrot_child import COMMAND
 
 WORKER = """
 import sys, time
 from pathlib import Path
 from echo_proxy.local.fleet import Fleet
 from tests.local.children import small_model
-fleet = Fleet(Path(sys.argv[1]))
+from tests.local.parrot_child import COMMAND
+fleet = Fleet(Path(sys.argv[1]), COMMAND)
 fleet.warm_up([small_model()])
 while True:
     time.sleep(60)
@@ -32,7 +35,7 @@ while True:
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     """This worker's models, gone afterwards."""
-    one = Fleet(tmp_path)
+    one = Fleet(tmp_path, COMMAND)
     yield one
     one.shutdown()
 
@@ -65,7 +68,7 @@ def test_a_model_is_loaded_in_a_process_of_its_own(fleet: Fleet, tmp_path: Path)
 
 def test_shutdown_ends_the_process_and_leaves_no_address(tmp_path: Path) -> None:
     """After a clean end nothing runs and nobody finds an old address."""
-    fleet = Fleet(tmp_path)
+    fleet = Fleet(tmp_path, COMMAND)
     state = ready_state(fleet.ensure(small_model()))
     fleet.shutdown()
 
@@ -78,7 +81,7 @@ def test_shutdown_ends_the_process_and_leaves_no_address(tmp_path: Path) -> None
 def test_two_workers_share_one_process(fleet: Fleet, tmp_path: Path) -> None:
     """The second worker finds the process of the first, and takes over when the first stops."""
     first = ready_state(fleet.ensure(small_model()))
-    other = Fleet(tmp_path)
+    other = Fleet(tmp_path, COMMAND)
     try:
         second = ready_state(other.ensure(small_model()))
         assert second == first
@@ -137,7 +140,7 @@ def test_a_killed_lone_worker_leaves_no_orphan(tmp_path: Path) -> None:
 
     assert [child.pid for child in children] == [first.pid]
     assert wait_for(lambda: not is_running(first.pid or 0))
-    assert Supervisor(small_model(), tmp_path / "local").state() is None
+    assert Supervisor(ModelGroup("small", (small_model(),)), tmp_path / "local").state() is None
 
 
 def test_a_file_that_is_missing_is_reported_and_found_later(fleet: Fleet, tmp_path: Path) -> None:
@@ -151,29 +154,67 @@ def test_a_file_that_is_missing_is_reported_and_found_later(fleet: Fleet, tmp_pa
     assert _health(ready_state(supervisor)) == 200
 
 
-def test_a_file_that_llama_cpp_refuses_is_reported(fleet: Fleet, tmp_path: Path) -> None:
-    """A good header with nothing behind it: the child's own error reaches the status."""
-    cut = tmp_path / "cut.gguf"
-    cut.write_bytes(Path(small_model().options.path).read_bytes()[:50_000])
-    fleet.ensure(small_model(path=str(cut)))
+def test_what_only_the_process_can_judge_is_reported(fleet: Fleet) -> None:
+    """The child's own error reaches the status, and it is tried again."""
+    fleet.ensure(small_model(n_gpu_layers=-1))
     failed = wait_for(lambda: status if (status := _only(fleet)).phase == "failed" else None)
 
-    assert "llama.cpp could not load" in (failed.error or "")
+    assert "n_gpu_layers: expected 0" in (failed.error or "")
+    assert wait_for(lambda: _only(fleet).n_restarts >= 1)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"chat_format": "no-such"}, "chat_format: Invalid chat handler: no-such"),
-        ({"n_gpu_layers": -1}, "n_gpu_layers: expected 0"),
-    ],
-)
-def test_options_that_only_llama_cpp_can_judge(fleet: Fleet, options: dict[str, Any], message: str) -> None:
-    """What the child finds wrong is named like any other option."""
-    fleet.ensure(small_model(**options))
-    failed = wait_for(lambda: status if (status := _only(fleet)).phase == "failed" else None)
+def test_models_of_one_process_share_it(fleet: Fleet) -> None:
+    """One process, one log, one fate; the others have their own."""
+    models = [small_model("a", process="both"), small_model("b", process="both"), small_model("c")]
+    fleet.warm_up(models)
+    both, alone = fleet.ensure(models[0]), fleet.ensure(models[2])
+    first, other = ready_state(both), ready_state(alone)
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGKILL)
+    ready_state(both, after=first.token)
+    statuses = {one.name: one for one in fleet.status()}
 
-    assert message in (failed.error or "")
+    assert fleet.ensure(models[1]) is both
+    assert [(one.process, one.n_restarts) for one in statuses.values()] == [("both", 1), ("both", 1), ("c", 0)]
+    assert statuses["a"].log == statuses["b"].log
+    assert statuses["c"].pid == other.pid
+
+
+def test_a_broken_model_leaves_the_others_of_its_process(fleet: Fleet) -> None:
+    """The process serves those that it could load, also when a file is missing."""
+    models = [
+        small_model("a", process="both"),
+        small_model("broken", process="both"),
+        small_model("gone", process="both", path="/no.gguf"),
+    ]
+    fleet.warm_up(models)
+
+    assert _health(ready_state(fleet.ensure(models[0]))) == 200
+
+
+def test_a_process_starts_with_the_first_call_of_its_models(fleet: Fleet, tmp_path: Path) -> None:
+    """Until then nothing runs, if none of them is loaded at the start."""
+    models = [small_model(name, process="lazy", load="first_call") for name in "ab"]
+    fleet.warm_up(models)
+    before = [one.phase for one in fleet.status()]
+    files = list(tmp_path.glob("local/lazy*"))
+
+    assert (before, files) == (["unloaded", "unloaded"], [])
+    assert _health(ready_state(fleet.ensure(models[1]))) == 200
+
+
+def test_a_process_takes_no_new_models(fleet: Fleet) -> None:
+    """A model that was added later cannot join a process; alone it can be used."""
+    fleet.warm_up([small_model("a", process="both", path="/no.gguf")])
+
+    with pytest.raises(LocalModelError, match=r"model_info.llama_cpp.process: .*in the config when the proxy starts"):
+        fleet.ensure(small_model("b", process="both"))
+    with pytest.raises(LocalModelError, match="expected the models a, with which it was started, got a, b"):
+        fleet.warm_up([small_model("a", process="both", path="/no.gguf"), small_model("b", process="both")])
+    with pytest.raises(LocalModelError, match="in the config when the proxy starts"):
+        fleet.ensure(small_model("both"))
+    fleet.ensure(small_model("c", path="/no.gguf"))
+    assert [one.name for one in fleet.status()] == ["a", "c"]
 
 
 def test_one_name_has_one_set_of_options(fleet: Fleet, tmp_path: Path) -> None:

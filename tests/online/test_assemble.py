@@ -1,4 +1,5 @@
 import re
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from echo_proxy.online.assemble import assemble, neutralize
 from echo_proxy.policy import PromptPolicy
-from echo_proxy.types import Message, Prompt, Selection
+from echo_proxy.types import Arm, Message, Prompt, Selection
 from tests.builders import LARGE, SMALL, candidate, selection
 
 TWO = selection(candidate("best", request="Q1", response="A1"), candidate("next", request="Q2", response="A2"))
@@ -114,3 +115,45 @@ def test_what_is_shown_is_neutral(asked: str, answered: str, form: str) -> None:
 
     assert [token for token in TOKENS if token.lower() in shown.lower()] == []
     assert len(re.findall(r"</?examples?\b[^>]*>", shown.lower())) == (4 if form == "block" else 0)
+
+
+def among(*ids: str, familiar: tuple[str, ...] = (), n_backbone: int = 0) -> Selection:
+    """These, chosen in this order."""
+    return Selection(tuple(candidate(one) for one in ids), familiar=familiar, n_backbone=n_backbone)
+
+
+FOUR = Arm("small+4", "small", 4)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("best_last", ("x", "z", "c", "a")),
+        ("best_first", ("x", "z", "a", "c")),
+        ("stable", ("x", "z", "c", "a")),
+    ],
+)
+def test_the_backbone_stands_first_in_a_fixed_order(
+    order: Literal["best_last", "best_first", "stable"], expected: tuple[str, ...]
+) -> None:
+    """By id, whatever it is worth to this request; then what was chosen for it."""
+    found = among("a", "z", "c", "x", familiar=("z", "x"), n_backbone=2)
+
+    assert assemble(found, FOUR, PromptPolicy(order=order)).example_ids == expected
+
+
+def test_a_stable_order_puts_the_most_used_first() -> None:
+    """Unknown ones stand last, the best of them nearest to the question."""
+    found = among("new", "b", "newer", "a", familiar=("a", "b"))
+
+    assert assemble(found, FOUR, PromptPolicy(order="stable")).example_ids == ("a", "b", "newer", "new")
+    assert assemble(among("a", "b"), FOUR, PromptPolicy(order="stable")).example_ids == ("b", "a")
+
+
+def test_prompts_that_share_a_backbone_begin_alike() -> None:
+    """Two requests with different examples of their own."""
+    one = assemble(among("a", "x", "y", familiar=("y", "x"), n_backbone=2), FOUR, PromptPolicy())
+    other = assemble(among("x", "y", "b", familiar=("y", "x"), n_backbone=2), FOUR, PromptPolicy())
+
+    assert one.turns[:4] == other.turns[:4]
+    assert (one.example_ids, other.example_ids) == (("x", "y", "a"), ("x", "y", "b"))

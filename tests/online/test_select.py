@@ -195,3 +195,72 @@ def test_a_tuned_threshold_replaces_the_policys() -> None:
 
     assert chosen_ids(made) == []
     assert made.threshold == 0.9
+
+
+def spread_out(*utilities_by_distance: float) -> list[Candidate]:
+    """Candidates that have nothing in common, at these distances; the nearer, the more useful."""
+    vectors = np.eye(DIMENSIONS, dtype=np.float32)
+    return [
+        Candidate(example(f"e{i}", vector=vectors[i]), distance) for i, distance in enumerate(utilities_by_distance)
+    ]
+
+
+LOOSE = SelectionPolicy(min_utility=0.05, learned=None, explore=0.0)
+
+
+def test_the_most_used_go_before_the_most_useful() -> None:
+    """As many as the backbone has, one place left for the request's own; `chosen` stays in the order of usefulness."""
+    pool = spread_out(0.10, 0.15, 0.20, 0.25, 0.30)
+    familiar = ("gone", "e4", "e3", "e1")
+
+    made = select(request(), pool, 3, LOOSE, MODEL, familiar=familiar, n_backbone=2)
+    greedy = select(request(), pool, 2, LOOSE, MODEL, familiar=familiar, n_backbone=9)
+    plain = select(request(), pool, 3, LOOSE, MODEL)
+
+    assert [one.example.id for one in made.chosen] == ["e0", "e3", "e4"]
+    assert made.familiar == ("e4", "e3")
+    assert [one.example.id for one in greedy.chosen] == ["e0", "e4"]
+    assert [one.example.id for one in plain.chosen] == ["e0", "e1", "e2"]
+
+
+def test_a_backbone_example_must_be_worth_its_tokens_too() -> None:
+    """It is not taken below the threshold, as a duplicate or over the budget."""
+    pool = spread_out(0.1, 0.6)
+    strict = SelectionPolicy(min_utility=0.5, learned=None, explore=0.0)
+    twin = Candidate(example("twin", vector=pool[0].example.vector), 0.2)
+
+    far = select(request(), pool, 2, strict, MODEL, familiar=("e1",), n_backbone=1)
+    double = select(request(), [*pool[:1], twin], 2, LOOSE, MODEL, familiar=("e0", "twin"), n_backbone=1)
+    dear = select(request(), pool, 2, LOOSE.model_copy(update={"max_tokens": 5}), MODEL, familiar=("e1",), n_backbone=1)
+
+    assert [one.example.id for one in far.chosen] == ["e0"]
+    assert [one.example.id for one in double.chosen] == ["e0"]
+    assert dear.chosen == ()
+
+
+@given(pools(), st.integers(0, 5), rules_of, st.lists(st.sampled_from([f"e{i}" for i in range(12)]), unique=True))
+def test_a_backbone_breaks_no_bound(
+    pool: list[Candidate], n_most: int, rules: SelectionPolicy, familiar: list[str]
+) -> None:
+    """Only candidates are chosen, each once, within the budget; every arm gets as many as it takes."""
+    made = select(request(), pool, n_most, rules, MODEL, familiar=familiar, n_backbone=2)
+    ids = [one.example.id for one in made.chosen]
+
+    assert len(ids) == len(set(ids)) <= n_most
+    assert sum(one.example.n_tokens for one in made.chosen) <= rules.max_tokens
+    assert set(made.familiar) <= set(ids) <= {one.example.id for one in pool}
+    assert [len(made.first(n)) for n in range(7)] == [min(n, len(ids)) for n in range(7)]
+    assert all(len(made.backbone(n)) <= max(n - 1, 0) for n in range(7))
+
+
+def test_a_small_arm_takes_the_backbone_and_the_most_useful() -> None:
+    """One that takes a single example takes the most useful."""
+    made = select(request(), spread_out(0.1, 0.15, 0.2, 0.3), 4, LOOSE, MODEL, familiar=("e3", "e2"), n_backbone=2)
+
+    assert [[one.example.id for one in made.first(n)] for n in range(5)] == [
+        [],
+        ["e0"],
+        ["e0", "e3"],
+        ["e0", "e2", "e3"],
+        ["e0", "e1", "e2", "e3"],
+    ]

@@ -1,0 +1,293 @@
+"""Many requests share a model, and each gets what it would have got alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from echo_proxy.engine.chat import ChatRejected, Sampling, Service
+from echo_proxy.engine.work import Failed, Finished, Overloaded
+from tests.engine.engines import ask, running
+from tests.engine.language_fake import ALPHABET
+from tests.engine.runner_fake import FakeRunner, following, hashed
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+NEVER_ENDS = following(len(ALPHABET), lambda tokens: 1 + len(tokens) % 26)
+"""A model whose answers have no end."""
+
+
+def endless(**sizes: int) -> FakeRunner:
+    """A model whose answers end with max_tokens."""
+    sizes = {"n_seats": 12, "n_cells": 512, "n_batch": 32, **sizes}
+    return FakeRunner(n_vocab=len(ALPHABET), rule=NEVER_ENDS, **sizes)
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(st.text(_LETTERS, min_size=1, max_size=60), st.integers(1, 30)), min_size=1, max_size=12),
+    st.booleans(),
+    st.sampled_from([70, 100, 512]),
+    st.sampled_from([0, 4096]),
+)
+def test_texts_are_those_of_each_alone(
+    asked: list[tuple[str, int]], drafting: bool, n_cells: int, ram_bytes: int
+) -> None:
+    """Whatever shares the batch, is guessed, has to wait for cells or is paused for them."""
+    runner = FakeRunner(n_seats=12, n_cells=max(n_cells, 96), n_batch=16, n_vocab=len(ALPHABET))
+    requests = [ask(text, max_tokens=n) for text, n in asked]
+    with running(runner, drafting=drafting, n_ctx=90, ram_bytes=ram_bytes, max_queue_s=600.0) as bench:
+        mails = [bench.send(request)[1] for request in requests]
+        texts = [mail.finished().text for mail in mails]
+        expected = [bench.text(request) for request in requests]
+
+    assert texts == expected
+
+
+def test_requests_are_answered_in_one_batch() -> None:
+    """Four answers of 40 tokens take little more than 40 steps."""
+    with running(endless()) as bench:
+        mails = [bench.send(ask(letter, max_tokens=40))[1] for letter in "abcd"]
+        texts = [mail.finished().text for mail in mails]
+        n_decodes = len(bench.runner.decodes)
+
+    assert [len(text) for text in texts] == [40] * 4
+    assert n_decodes < 60
+
+
+def test_sampled_texts_are_those_of_each_alone() -> None:
+    """A seed gives the same text beside others, and with drafts, as alone."""
+    requests = [ask("abcabcabc", max_tokens=20, sampling=Sampling(temperature=1.0, seed=seed)) for seed in range(8)]
+    with running() as bench:
+        alone = [bench.answer(request).text for request in requests]
+    with running(drafting=True) as bench:
+        mails = [bench.send(request)[1] for request in requests]
+        together = [mail.finished().text for mail in mails]
+
+    assert together == alone
+    assert len(set(alone)) > 1
+
+
+def test_pieces_add_up_to_the_text() -> None:
+    """A stream brings the same text in several pieces, and then its end."""
+    with running(endless()) as bench:
+        _, mail = bench.send(ask("abc", max_tokens=10, is_streamed=True))
+        end = mail.finished()
+
+    assert "".join(piece.text for piece in mail.pieces) == end.text
+    assert len(mail.pieces) > 5
+
+
+def test_a_stop_text_over_several_tokens_ends_the_answer() -> None:
+    """It is not part of the answer, nor is what was guessed beyond it."""
+    for drafting in (False, True):
+        with running(endless(), drafting=drafting) as bench:
+            whole = bench.answer(ask("abcdef", max_tokens=20)).text
+            end = bench.answer(ask("abcdef", max_tokens=20, stop=(whole[7:10],)))
+
+        assert (end.text, end.reason) == (whole[:7], "stop")
+
+
+def test_the_length_of_an_answer_is_bounded() -> None:
+    """By max_tokens, and by the context where nothing is said."""
+    with running(endless(), n_ctx=30) as bench:
+        short = bench.answer(ask("abcd", max_tokens=3))
+        long = bench.answer(ask("abcd", max_tokens=1000))
+
+    assert (len(short.text), short.reason, short.usage.n_completion_tokens) == (3, "length", 3)
+    assert (len(long.text), long.reason) == (26, "length")
+
+
+def test_a_prompt_that_is_too_long_is_refused() -> None:
+    """At once, with the number of tokens."""
+    with running(n_ctx=10) as bench, pytest.raises(ChatRejected, match=r"expected fewer than 10 tokens.*got 12"):
+        bench.engine.submit(ask("a" * 12), print)
+
+
+def test_what_cannot_be_sampled_is_refused() -> None:
+    """The caller is told; the engine goes on."""
+    with running() as bench:
+        event = bench.send(ask("a", grammar="json"))[1].end()
+        text = bench.answer(ask("a")).text
+
+        assert isinstance(event, Failed)
+        assert isinstance(event.error, ChatRejected)
+        assert text == bench.text(ask("a"))
+        assert bench.engine.status().n_served == 2
+
+
+def test_a_cancelled_request_leaves() -> None:
+    """In the batch and in the queue; what it held is free for others."""
+    with running(endless(n_cells=4096), n_parallel=1, n_ctx=4000) as bench:
+        running_job, mail = bench.send(ask("a", max_tokens=3900, is_streamed=True))
+        mail.events.get(timeout=60)
+        waiting_job, _ = bench.send(ask("b", max_tokens=3900))
+        waiting_job.cancel()
+        running_job.cancel()
+        bench.wait(lambda: bench.engine.status().n_served == 2)
+        status = bench.engine.status()
+        text = bench.answer(ask("c", max_tokens=5)).text
+
+        assert (status.n_running, status.n_waiting) == (0, 0)
+        assert text == bench.text(ask("c", max_tokens=5))
+        assert all(sampler.is_closed for sampler in bench.language.samplers)
+
+
+def test_chances_are_the_models_own() -> None:
+    """Of each token and of its likeliest rivals, before temperature."""
+    with running() as bench:
+        end = bench.answer(ask("abc", max_tokens=4, n_logprobs=2))
+        logits = hashed(len(ALPHABET))(bench.language.tokenize("abc")).astype(np.float64)
+    logprobs = logits - np.log(np.exp(logits).sum())
+
+    first = end.chances[0]
+    assert "".join(one.text for one in end.chances) == end.text
+    assert first.logprob == pytest.approx(logprobs.max(), abs=1e-5)
+    assert [one.logprob for one in first.rivals] == pytest.approx(sorted(logprobs)[:-3:-1], abs=1e-5)
+
+
+def test_chances_of_a_stream_come_with_its_pieces() -> None:
+    """All of them, once."""
+    with running() as bench:
+        whole = bench.answer(ask("abc", max_tokens=8, n_logprobs=0))
+        _, mail = bench.send(ask("abc", max_tokens=8, n_logprobs=0, is_streamed=True))
+        mail.finished()
+
+    assert [one for piece in mail.pieces for one in piece.chances] == list(whole.chances)
+
+
+# ------------------------------------------------------------------ prefixes
+
+
+def test_a_prompt_is_read_once() -> None:
+    """What was read for one request is there for the next."""
+    with running() as bench:
+        first = bench.answer(ask("the same long beginning, a"))
+        again = bench.answer(ask("the same long beginning, b"))
+
+        assert (first.usage.n_cached_tokens, again.usage.n_cached_tokens) == (0, 25)
+        assert again.text == bench.text(ask("the same long beginning, b"))
+
+
+def test_prompts_that_come_together_are_read_once() -> None:
+    """The second waits for the first one's reading instead of doing the same work beside it."""
+    beginning = "x" * 100
+    with running(endless()) as bench:
+        mails = [bench.send(ask(beginning + letter, max_tokens=2))[1] for letter in "abcd"]
+        cached = sorted(mail.finished().usage.n_cached_tokens for mail in mails)
+
+    assert cached[0] == 0
+    assert cached[1] >= 100 - 32
+
+
+def test_scopes_do_not_share_prefixes() -> None:
+    """How fast an answer is must not tell one tenant what another has asked."""
+    requests = [ask("what nobody else may know", service=Service(scope=scope)) for scope in ("a", "b", "a")]
+    with running(is_shared=False) as bench:
+        cached = [bench.answer(request).usage.n_cached_tokens for request in requests]
+
+    assert cached[:2] == [0, 0]
+    assert cached[2] > 0
+
+
+# ------------------------------------------------------------------ drafts
+
+
+def test_hints_save_steps() -> None:
+    """The answer that was retrieved is checked in a few steps, and the text is the same."""
+    with running() as bench:
+        plain = bench.answer(ask("abc", max_tokens=40))
+        n_plain = len(bench.runner.decodes)
+    with running(drafting=True) as bench:
+        hinted = bench.answer(ask("abc", max_tokens=40, service=Service(hints=(plain.text,))))
+        n_hinted = len(bench.runner.decodes)
+
+    assert hinted.text == plain.text
+    assert n_hinted < n_plain / 2
+    assert hinted.usage.n_accepted_tokens > 0.7 * len(plain.text)
+
+
+def test_wrong_hints_change_nothing() -> None:
+    """However the drafts fail, the text is the same."""
+    with running() as bench:
+        plain = bench.answer(ask("abc", max_tokens=40)).text
+    with running(drafting=True) as bench:
+        hints = (plain[:5] + "zzzz" + plain[9:], "qqqqqqqqq", plain[1:])
+        hinted = bench.answer(ask("abc", max_tokens=40, service=Service(hints=hints))).text
+
+    assert hinted == plain
+
+
+# ------------------------------------------------------------------ when it is too much
+
+
+def test_too_many_requests_are_refused() -> None:
+    """With a time after which to come again."""
+    with running(endless(n_cells=4096), n_parallel=1, n_ctx=4000, max_queue=1) as bench:
+        jobs = [bench.send(ask(letter, max_tokens=3900))[0] for letter in "ab"]
+        with pytest.raises(Overloaded) as caught:
+            bench.send(ask("c", max_tokens=3900))
+        for job in jobs:
+            job.cancel()
+
+    assert caught.value.retry_after_s >= 1
+
+
+def test_priority_pushes_out_and_comes_first() -> None:
+    """A full queue makes room for what is more urgent; who had to go is told."""
+    with running(endless(n_cells=4096), n_parallel=1, n_ctx=4000, max_queue=1) as bench:
+        long, _ = bench.send(ask("a", max_tokens=3900))
+        bench.wait(lambda: bench.engine.status().n_running == 1)
+        _, usual = bench.send(ask("b"))
+        _, urgent = bench.send(ask("c", service=Service(priority=5)))
+        refused = usual.end()
+        answered = urgent.finished()
+        long.cancel()
+
+        assert isinstance(refused, Failed)
+        assert isinstance(refused.error, Overloaded)
+        assert answered.text == bench.text(ask("c"))
+
+
+def test_a_paused_answer_goes_on_where_it_was() -> None:
+    """What was written before the pause is not lost, nor written again."""
+    with running(endless(n_cells=4096), n_parallel=1, n_ctx=4000, ram_bytes=10**6) as bench:
+        for text, n in (("c", 1500), ("d", 5), ("e", 1500), ("f", 5)):  # it must know that some are long
+            bench.answer(ask(text, max_tokens=n))
+        _, long = bench.send(ask("a", max_tokens=1500, is_streamed=True))
+        long.pieces.append(long.events.get(timeout=60))  # type: ignore[arg-type]
+        urgent = bench.answer(ask("b", max_tokens=5, service=Service(priority=9)))
+        is_over_before = long.events.empty() or not isinstance(long.events.queue[-1], Finished)
+        end = long.finished()
+        counts = bench.engine.status().counts
+
+        assert is_over_before
+        assert urgent.text == bench.text(ask("b", max_tokens=5))
+        assert end.text == bench.text(ask("a", max_tokens=1500))
+        assert "".join(piece.text for piece in long.pieces) == end.text
+        assert counts["pauses"] >= 1
+
+
+def test_a_failed_step_fails_its_requests_only() -> None:
+    """They are told, and the next ones are served."""
+    runner = endless()
+    runner.failures.append(RuntimeError("the GPU is gone"))
+    with running(runner) as bench:
+        event = bench.send(ask("a"))[1].end()
+        text = bench.answer(ask("a")).text
+
+        assert isinstance(event, Failed)
+        assert "the GPU is gone" in str(event.error)
+        assert text == bench.text(ask("a"))
+
+
+def test_closing_tells_those_who_wait() -> None:
+    """Nobody waits for ever; the model's memory is freed."""
+    with running(endless(n_cells=4096), n_parallel=1, n_ctx=4000) as bench:
+        mails = [bench.send(ask(letter, max_tokens=3900))[1] for letter in "ab"]
+        bench.engine.close()
+        events = [mail.end() for mail in mails]
+
+        assert [type(event) for event in events] == [Failed, Failed]
+        assert bench.runner.is_closed
+        with pytest.raises(Overloaded):
+            bench.engine.submit(ask("c"), print)

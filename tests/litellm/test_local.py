@@ -1,0 +1,52 @@
+"""The local models under the names by which arms know them, over a fleet whose processes are never started."""
+
+from pathlib import Path
+
+import pytest
+
+from echo_proxy.engine.work import EngineStatus
+from echo_proxy.litellm.config import ConfiguredDeployment
+from echo_proxy.litellm.local import LocalModels
+from echo_proxy.local.fleet import Fleet
+from echo_proxy.local.health import ModelHealth
+from echo_proxy.local.options import parse_model
+from echo_proxy.types import Load
+
+STATUS = EngineStatus(9, 3, 2, 1.5, 0.5, {"prompt_tokens": 10.0})
+
+
+def deployment(deployment_id: str, model: str) -> ConfiguredDeployment:
+    return ConfiguredDeployment("auto", deployment_id, model, {})
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalModels:
+    """`one` behind two deployments, `two` known to the fleet alone; a cloud model beside them."""
+    fleet = Fleet(tmp_path)
+    options = {"path": "x.gguf", "process": "both", "load": "first_call"}
+    fleet.warm_up([parse_model(name, options, tmp_path) for name in ("one", "two")])
+    made = LocalModels(
+        fleet, [deployment("a", "llama_cpp/one"), deployment("", "llama_cpp/one"), deployment("c", "openai/one")]
+    )
+
+    async def healths() -> dict[str, ModelHealth]:
+        return {name: ModelHealth(name, "ready", status=STATUS) for name in ("one", "two")}
+
+    monkeypatch.setattr(made._watch, "healths", healths)
+    return made
+
+
+async def test_a_queue_is_known_by_every_name_of_its_deployments(models: LocalModels) -> None:
+    """By id and by model; a model that the config does not have by its own."""
+    load = Load(held=5, wait_s=1.5, service_s=0.5)
+
+    assert await models.loads() == {"a": load, "llama_cpp/one": load, "llama_cpp/two": load}
+
+
+async def test_all_models_are_reported(models: LocalModels) -> None:
+    """Also those that nobody has asked yet."""
+    one, two = await models.reports()
+    await models.aclose()
+
+    assert (one.name, one.process, one.deployments) == ("one", "both", ("a", "llama_cpp/one"))
+    assert (two.name, two.phase, two.deployments) == ("two", "unloaded", ("llama_cpp/two",))
