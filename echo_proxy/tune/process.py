@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -62,22 +63,23 @@ class Candidates:
     def _ask(
         self, options: LocalModelOptions, asked: Sequence[Mapping[str, Any]], n_clients: int, limit_s: float
     ) -> Mapping[str, Any]:
+        until = time.monotonic() + limit_s
         try:
-            child = self._loaded(options, limit_s)
-            return child.ask({"bodies": asked, "n_clients": n_clients}, limit_s)
+            child = self._loaded(options, until)
+            return child.ask({"bodies": asked, "n_clients": n_clients}, until)
         except BaseException:
             self.release(options)
             raise
 
-    def _loaded(self, options: LocalModelOptions, limit_s: float) -> "Child":
+    def _loaded(self, options: LocalModelOptions, until: float) -> "Child":
         if options not in self._open:
             for other in list(self._open):  # the oldest first
                 if not self._fit_together([*self._open, options]):
                     self.release(other)
             child = self._open[options] = Child({"options": options.model_dump(mode="json") | _UNHURRIED})
-            child.hear(limit_s)
+            child.hear(until)
             warm_up = bodies(self._words, Load(1, 1, 64, 8), _WARM_UP_NUMBER)
-            child.ask({"bodies": warm_up, "n_clients": 1}, limit_s)
+            child.ask({"bodies": warm_up, "n_clients": 1}, until)
         return self._open[options]
 
 
@@ -85,7 +87,7 @@ def read_words(path: Path) -> tuple[Words, str]:
     """What prompts for this model can be made of, and a fingerprint of its vocabulary. Raises CandidateFailed."""
     child = Child({"vocabulary": str(path)})
     try:
-        reply = child.hear(_WORDS_S)
+        reply = child.hear(time.monotonic() + _WORDS_S)
     finally:
         child.close()
     return Words(tuple(reply["pieces"]), tuple(reply["ends"])), str(reply["fingerprint"])
@@ -109,15 +111,16 @@ class Child:
         self._reader.start()
         self._tell(order)
 
-    def ask(self, order: Mapping[str, Any], limit_s: float) -> Mapping[str, Any]:
+    def ask(self, order: Mapping[str, Any], until: float) -> Mapping[str, Any]:
         """Its reply. Raises CandidateFailed."""
         self._tell(order)
-        return self.hear(limit_s)
+        return self.hear(until)
 
-    def hear(self, limit_s: float) -> Mapping[str, Any]:
-        """Its next reply. Raises CandidateFailed: it refused, ended, or said nothing in time."""
+    def hear(self, until: float) -> Mapping[str, Any]:
+        """Its next reply. Raises CandidateFailed: it refused, ended, or said nothing by that time (monotonic)."""
+        limit_s = max(until - time.monotonic(), 0.0)
         try:
-            line = self._lines.get(timeout=max(limit_s, 0.0))
+            line = self._lines.get(timeout=limit_s)
         except queue.Empty:
             raise CandidateFailed(f"too slow: nothing within {limit_s:.1f} s") from None
         if not line:

@@ -18,6 +18,8 @@ from echo_proxy.tune.units import shown_bytes
 
 _OUTCOMES = {"start": "start", "better": "[bold green]better[/]", "failed": "[red]failed[/]"}
 _PROVIDER = "llama_cpp"
+_LEAST_DRAFTED = 16
+"""Tokens of which a share can be told."""
 
 
 def model_name(path: Path) -> str:
@@ -114,6 +116,6 @@ def _ratio(row: Row) -> str:
 
 def _note(row: Row) -> str:
     figures = row.figures
-    if row.note or figures is None or not figures.n_drafted:
+    if row.note or figures is None or figures.n_drafted < _LEAST_DRAFTED:
         return row.note
     return f"{figures.n_accepted / figures.n_drafted:.0%} of drafts accepted"

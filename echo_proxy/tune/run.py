@@ -31,6 +31,8 @@ _ROUNDS_PER_BUDGET = 120
 _SHORTEST_ROUND_S, _LONGEST_ROUND_S = 0.1, 20.0
 _PROBE_NUMBER = 2**18
 _CLIENTS = {"latency": 1, "throughput": 8}
+_FILE_WIDTH = 140
+"""Columns where no terminal says how many there are."""
 _FEWEST_REQUESTS = 3
 """Of a round with one client: their median counts."""
 
@@ -100,15 +102,16 @@ def _subject(command: TuneCommand) -> Subject:
             f"expected --prompt-tokens and --answer-tokens to fit into a context of {n_ctx} tokens, got {n_tokens}"
         )
     n_free, n_gpu = free_bytes(), _free_gpu_bytes()
+    machine = Machine(n_usable_cores(), min(command.max_threads or 1024, n_usable_cores()), n_gpu)
     start = LocalModelOptions(path=str(files[0].path), n_ctx=command.n_ctx)
     return Subject(
         files=files,
         draft=draft,
         n_ctx=n_ctx,
-        machine=Machine(n_usable_cores(), min(command.max_threads or 1024, n_usable_cores()), n_gpu),
+        machine=machine,
         bounds=Bounds(command.n_memory_bytes or n_free, max(n_free, command.n_memory_bytes or 0), n_gpu),
         estimate=MemoryEstimate(files, n_ctx, draft),
-        starts=tuple(frugal(_within(start, command.max_threads), files, n_ctx)),
+        starts=tuple(frugal(_within(start, command.max_threads), files, n_ctx, machine)),
     )
 
 
@@ -196,6 +199,8 @@ def _tell(command: TuneCommand, found: Found, load: Load, deadline: Deadline) ->
         print(as_json(found, command.goal, load))
         return
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
     console.print(table(found.rows, command.goal))
     how = {"done": "all of it was tried", "budget": "the time is over", "interrupted": "interrupted"}[found.ended]
     figures = found.figures
@@ -205,6 +210,11 @@ def _tell(command: TuneCommand, found: Found, load: Load, deadline: Deadline) ->
         f"{shown_bytes(figures.n_bytes)}.\n",
         soft_wrap=True,
     )
+    if found.winner.path != found.rows[0].options.path:
+        console.print(
+            "[yellow]The winner is another quantisation: its texts are others. See whether they are as good.[/]\n",
+            soft_wrap=True,
+        )
     console.print(text, markup=False, soft_wrap=True, end="")
     if command.out is not None:
         console.print(f"\nwritten to {command.out}", soft_wrap=True, markup=False)

@@ -16,6 +16,9 @@ from echo_proxy.tune.workload import agreement
 _MOST_PASSES = 3
 _ROUNDS_OF_LOSSY = 3
 """Of a candidate that cannot be chosen: for the table alone."""
+_ROUNDS_OF_AGAIN = 30
+_SHARES = 1.5
+"""Of the time that is left per candidate, what one may take: most need less, so that the last ones are tried too."""
 _USUAL_ROUNDS = 3
 """Pairs of rounds of a race, about; for the forecast."""
 _ANSWERS_S = 60.0
@@ -58,6 +61,8 @@ class Search:
         self._parts = parts
         self._axes = axes
         self._tried: set[LocalModelOptions] = set()
+        self._doubts: list[Row] = []
+        """What looked better than the incumbent but could not prove it."""
         self._n_raced = 0
         self._raced_s = 0.0
 
@@ -91,10 +96,9 @@ class Search:
         try:
             for _ in range(_MOST_PASSES):
                 before = found.winner
-                for axis in self._axes:
-                    if not self._try_axis(axis, found):
-                        found.ended = "budget"
-                        return found
+                if not (all(self._try_axis(axis, found) for axis in self._axes) and self._look_again(found)):
+                    found.ended = "budget"
+                    break
                 if found.winner == before:
                     break
         except KeyboardInterrupt:
@@ -119,19 +123,41 @@ class Search:
                 name = _shown(options, found.winner)
                 found.rows.append(Row(name, options, "not tried", n_bytes=self._need(options), note=too_much))
                 continue
-            if self._parts.deadline.left_s < self._shortest_s():
+            if self._deadline_is_near():
                 return False
+            share_s = _SHARES * self._parts.deadline.left_s / self.n_candidates(found)
             self._tried.add(options)
-            self._try(options, found)
+            self._try(options, found, share_s)
         return True
 
-    def _try(self, options: LocalModelOptions, found: Found) -> None:
+    def _look_again(self, found: Found) -> bool:
+        """Once the axes are through: longer races for what looked better but was not sure. False = no time left."""
+        doubts = sorted(self._doubts, key=lambda row: -(row.ratio or 0.0))
+        incumbent, self._doubts = found.winner, []
+        for i, row in enumerate(doubts):
+            if found.winner != incumbent:
+                break  # the next pass proposes the others together with what is better now
+            if self._deadline_is_near():
+                return False
+            share_s = self._parts.deadline.left_s / (len(doubts) - i)
+            self._try(row.options, found, share_s, ", again", _ROUNDS_OF_AGAIN)
+        return True
+
+    def _try(
+        self,
+        options: LocalModelOptions,
+        found: Found,
+        most_s: float,
+        suffix: str = "",
+        most_rounds: int | None = None,
+    ) -> None:
         incumbent, began = found.winner, self._parts.deadline.spent_s
-        name = _shown(options, incumbent)
+        name = _shown(options, incumbent) + suffix
         is_barred = is_lossy_change(options, incumbent) and not self._parts.allows_lossy
         self._parts.tell(name)
         try:
-            result = self._parts.races.run(incumbent, options, _ROUNDS_OF_LOSSY if is_barred else None)
+            n_rounds = _ROUNDS_OF_LOSSY if is_barred else most_rounds
+            result = self._parts.races.run(incumbent, options, n_rounds, most_s)
             share = self._agreement(options, incumbent)
         except CandidateFailed as error:
             found.rows.append(Row(name, options, "failed", note=self._why_failed(error)))
@@ -142,7 +168,10 @@ class Search:
             self._n_raced += 1
         row = self._judged(Row(name, options, "kept", result.figures, result.ratio, agreement=share), result, is_barred)
         found.rows.append(row)
+        if result.is_open and row.outcome == "kept" and not suffix:
+            self._doubts.append(row)
         if row.outcome == "better":
+            self._doubts.clear()  # they were raced against another incumbent
             found.winner, found.figures = options, result.figures
             found.gain *= result.ratio
         self._parts.measurer.release(incumbent if row.outcome == "better" else options)
@@ -185,9 +214,9 @@ class Search:
             return f"needs about {shown_bytes(need.n_gpu_bytes)} of {shown_bytes(bounds.n_free_gpu_bytes)} on the GPU"
         return None
 
-    def _shortest_s(self) -> float:
-        """Least time in which a race can tell anything."""
-        return 2 * self._parts.races.round_s
+    def _deadline_is_near(self) -> bool:
+        """Whether no race could tell anything any more."""
+        return self._parts.deadline.left_s < 2 * self._parts.races.round_s
 
     def _usual_s(self) -> float:
         return self._raced_s / max(self._n_raced, 1) + 2 * (_USUAL_ROUNDS - 1) * self._parts.races.round_s

@@ -2,10 +2,10 @@
 
 Prompts of words from its own vocabulary, drawn as often as Zipf's law has it (tokens are numbered about in the order
 of how frequent they are), in its own chat template: a user's message of which the first third is the same in all
-requests, as with a system prompt or examples, and the rest was never asked before. Answers are drawn at temperature 0.8 and never end by
-themselves: the tokens that end one are forbidden, so that each has its full length. Everything follows from the round's
-number. What it cannot know is how much of an answer stands in the prompt or in a retrieved answer already: guessing
-from these (`drafting: lookup`) pays more in real traffic than here.
+requests, as with a system prompt or examples, and the rest was never asked before. Answers are drawn at temperature
+0.8 and never end by themselves: the tokens that end one are forbidden, so that each has its full length. Everything
+follows from the round's number. What it cannot know is how much of an answer stands in the prompt or in a retrieved
+answer already: guessing from these (`drafting: lookup`) pays more in real traffic than here.
 """
 
 from collections.abc import Mapping, Sequence

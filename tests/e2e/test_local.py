@@ -2,9 +2,12 @@
 
 import itertools
 import json
+import os
+import signal
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ from tests.e2e.conftest import greedy_policy
 from tests.e2e.proxy import MASTER_KEY, Proxy, wait_for
 
 WORLD = make_world()
-PRICES = {"small": 1e-7, "large": 1e-5, "wide": 1e-7, "tight": 1e-7}
+PRICES = {"large": 1e-5}
+USUAL_PRICE = 1e-7
 TOO_LONG = "hello " * 2000
 ENDPOINTS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
 
@@ -27,7 +31,8 @@ ENDPOINTS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "mess
 def deployment(group: str, name: str, id: str, **options: Any) -> dict[str, Any]:
     path = PAIR / f"{'large' if name == 'large' else 'small'}-q8_0.gguf"
     model: dict[str, Any] = {"path": str(path), "n_threads": 1, "n_threads_batch": 1, **options}
-    info = {"id": id, "input_cost_per_token": PRICES[name], "output_cost_per_token": PRICES[name], PROVIDER: model}
+    price = PRICES.get(name, USUAL_PRICE)
+    info = {"id": id, "input_cost_per_token": price, "output_cost_per_token": price, PROVIDER: model}
     return {"model_name": group, "litellm_params": {"model": f"{PROVIDER}/{name}"}, "model_info": info}
 
 
@@ -41,6 +46,13 @@ CONFIG: dict[str, Any] = {
         # Holds a question and its answer, but not with an example before it.
         deployment("tight", "tight", "tight-small", n_ctx=40),
         deployment("tight", "large", "tight-large"),
+        deployment("tutor", "large", "tutor-large"),
+        deployment("keeper", "keeper", "keeper-small", kept_cells=1024, prefix_sharing="all"),
+        deployment("busy", "busy", "busy-small", n_parallel=1, max_queue=0, n_ctx=30_000),
+        deployment("fragile", "victim", "fragile-victim"),
+        deployment("fragile", "large", "fragile-large"),
+        deployment("first", "first", "first-small", process="shared", max_loaded=1, load="first_call"),
+        deployment("second", "second", "second-small", process="shared", max_loaded=1, load="first_call"),
     ],
     "router_settings": {"num_retries": 1, "allowed_fails": 1000, "disable_cooldowns": True},
     "general_settings": {"master_key": MASTER_KEY, "custom_auth": "tenants.check"},
@@ -74,11 +86,18 @@ TIGHT = greedy_policy(
     default_deployment="tight-large",
     prompt={"notice": ""},
 )
+FRAGILE = greedy_policy(
+    name="fragile",
+    match={"model_groups": ["fragile"]},
+    arms=[{"deployment": "fragile-victim", "prior_reward": 0.9}, {"deployment": "fragile-large", "teacher": True}],
+    default_deployment="fragile-large",
+)
 
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    process = Proxy(tmp_path_factory.mktemp("local"), CONFIG, {"test": TEACHING, "endless": ENDLESS, "tight": TIGHT})
+    policies = {"test": TEACHING, "endless": ENDLESS, "tight": TIGHT, "fragile": FRAGILE}
+    process = Proxy(tmp_path_factory.mktemp("local"), CONFIG, policies)
     process.start()
     yield process
     process.stop()
@@ -239,6 +258,97 @@ def test_a_reader_who_leaves_frees_the_model(client: httpx.Client) -> None:
     assert response.json()["choices"][0]["message"]["content"] == "After 8 comes 9."
     assert took_s < 5
     assert (found["is_whole"], found["admitted_id"]) == (False, "")
+
+
+def test_many_ask_at_once(client: httpx.Client) -> None:
+    """Eight requests share the model's batch, and each gets its own answer."""
+    items = [rare_fact()[0] for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(lambda item: text_of(ask(client, item.question, model="tutor"), "chat", False), items))
+
+    assert [correct(item, text) for item, text in zip(items, texts, strict=True)] == [1.0] * 8
+
+
+def test_usage_says_what_was_read_before(client: httpx.Client) -> None:
+    """The second prompt with the same beginning is read from where it differs."""
+    question = "What is the capital of " + "Kalmarland, " * 20 + "Skulia?"
+    for _ in range(2):
+        usage = ask(client, question, model="keeper").json()["usage"]
+
+    assert usage["prompt_tokens_details"]["cached_tokens"] > 50
+
+
+def test_logprobs_reach_the_caller(client: httpx.Client) -> None:
+    """As OpenAI tells them, whole and streamed."""
+    body = {"model": "alone", "temperature": 0, "max_tokens": 8, "logprobs": True, "top_logprobs": 2}
+    body["messages"] = [{"role": "user", "content": "Count from 3 to 8."}]
+    choice = client.post(ENDPOINTS["chat"], json=body).json()["choices"][0]
+    streamed = client.post(ENDPOINTS["chat"], json={**body, "stream": True}).text
+    events = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
+    choices = [choice for event in events for choice in event["choices"]]
+    told = [token for one in choices if one.get("logprobs") for token in one["logprobs"]["content"]]
+
+    assert "".join(one["token"] for one in choice["logprobs"]["content"]) == choice["message"]["content"]
+    assert all(len(one["top_logprobs"]) == 2 for one in choice["logprobs"]["content"])
+    assert [one["logprob"] for one in told] == [one["logprob"] for one in choice["logprobs"]["content"]]
+
+
+def test_too_much_is_refused_with_a_time_to_come_again(client: httpx.Client) -> None:
+    """The model's own queue is full: HTTP 429 with Retry-After, at once."""
+    body = {"model": "busy", "messages": [{"role": "user", "content": "Count from 3 to 8."}], "stream": True}
+    endless = {**body, "temperature": 0, "response_format": {"type": "json_object"}}
+    with client.stream("POST", ENDPOINTS["chat"], json=endless) as first:
+        lines = first.iter_lines()
+        assert len([next(lines) for _ in range(9)]) == 9
+        refused = client.post(ENDPOINTS["chat"], json={**body, "stream": False})
+
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_another_arm_answers_for_a_killed_model(client: httpx.Client, proxy: Proxy, is_streamed: bool) -> None:
+    """kill -9 of the model's process while a request waits in it: the caller sees an answer and no error."""
+    victim = json.loads((proxy.log.parent / "state" / "local" / "victim.json").read_text())["pid"]
+    _, item = rare_fact()
+    os.kill(victim, signal.SIGSTOP)  # it takes requests and does nothing with them
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, client, item.question, "chat", is_streamed, "fragile")
+        time.sleep(0.5)
+        os.kill(victim, signal.SIGKILL)
+        response = asked.result(60)
+    found = settled(client, response)
+    wait_for(lambda: _pid(proxy, "victim") not in (None, victim), what="restart of the model")
+
+    assert response.status_code == 200
+    assert correct(item, text_of(response, "chat", is_streamed)) == 1.0
+    assert [one["deployment"] for one in found["explanation"]["attempts"]] == ["fragile-victim", "fragile-large"]
+
+
+def _pid(proxy: Proxy, name: str) -> int | None:
+    try:
+        state = json.loads((proxy.log.parent / "state" / "local" / f"{name}.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return int(state["pid"]) if state["phase"] == "ready" else None
+
+
+def test_operators_see_the_local_models(client: httpx.Client, proxy: Proxy) -> None:
+    """With what each has to do; nobody else does."""
+    ask(client, "Count from 3 to 8.", model="alone")
+    with proxy.client() as admin:
+        report = admin.get("/echo/local")
+
+    assert client.get("/echo/local").status_code == 403
+    assert {one["name"]: one["phase"] for one in report.json()}["small"] == "ready"
+
+
+def test_models_of_one_process_take_turns(client: httpx.Client) -> None:
+    """Two models in one process, of which one at a time is in memory, loaded at the first call."""
+    asked = [("first", "Count from 3 to 8."), ("second", "Count from 3 to 8."), ("first", "Count from 3 to 8.")]
+    texts = [text_of(ask(client, text, model=model), "chat", False) for model, text in asked]
+
+    assert texts == ["After 8 comes 9."] * 3
 
 
 def test_plain_litellm_with_local_models(tmp_path: Path) -> None:
