@@ -39,17 +39,25 @@ class Connection:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n{self._headers}"
         head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
         began = time.perf_counter()
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
-        reader, writer = self._streams
-        writer.write(head.encode() + content)
-        status, headers = await self._head(reader)
+        try:
+            reader, status, headers = await self._send(head.encode() + content)
+        except (asyncio.IncompleteReadError, ConnectionError):  # the server has closed the connection meanwhile
+            self.close()
+            reader, status, headers = await self._send(head.encode() + content)
         reply = _Reply(began)
         async for chunk in _body(reader, headers):
             reply.feed(chunk)
         if headers.get("connection") == "close":
             self.close()
         return reply.done(status)
+
+    async def _send(self, request: bytes) -> tuple[asyncio.StreamReader, int, dict[str, str]]:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._streams
+        writer.write(request)
+        status, headers = await self._head(reader)
+        return reader, status, headers
 
     async def _head(self, reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
         lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

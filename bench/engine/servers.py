@@ -45,7 +45,8 @@ def llama_cpp_server(path: Path, n_ctx: int) -> Iterator[Address]:
     """llama-cpp-python's server: one request at a time."""
     port = _free_port()
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(path), "--port", str(port)]
-    command += ["--n_ctx", str(n_ctx), "--n_threads", "1", "--n_threads_batch", "1", "--verbose", "false"]
+    command += ["--n_ctx", str(n_ctx), "--n_threads", "1", "--n_threads_batch", "1", "--verbose", "false", "--type_k", "8"]
+    command += ["--interrupt_requests", "false"]  # by default it cuts a stream as soon as another request comes
     with _process(command, port, "/v1/models"):
         yield Address("llama_cpp.server", port)
 
@@ -55,7 +56,7 @@ def llama_server(binary: Path, path: Path, n_ctx: int, n_parallel: int) -> Itera
     """llama.cpp's server, with as many slots, a unified cache and prompt caching as it has by default."""
     port = _free_port()
     command = [str(binary), "-m", str(path), "--port", str(port), "-c", str(n_ctx), "-np", str(n_parallel)]
-    command += ["-t", "1", "-tb", "1", "-fa", "off", "--no-webui", "--kv-unified"]
+    command += ["-t", "1", "-tb", "1", "-fa", "off", "-ctk", "q8_0", "--no-webui", "--kv-unified"]
     with _process(command, port, "/health"):
         yield Address("llama-server", port)
 

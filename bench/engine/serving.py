@@ -54,7 +54,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         options = {"path": str(path), "n_ctx": 1024, "n_cells": _N_CTX, "n_parallel": 16, "n_threads": 1}
-        options |= {"n_threads_batch": 1, "min_rows": 2, "load": "start"}
+        options |= {"n_threads_batch": 1, "type_k": "q8_0", "load": "start"}
         servers = [stack.enter_context(ours(folder, options))]
         servers.append(stack.enter_context(llama_cpp_server(path, _N_CTX)))
         if args.llama_server:
