@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     args = parser.parse_args()
     options = {"path": str(PAIR / f"{args.model}-q8_0.gguf"), "n_ctx": 1024, "n_cells": 2048, "n_threads": 1}
-    options |= {"n_threads_batch": 1, "prefix_ram_mb": 256}
+    options |= {"n_threads_batch": 1, "type_k": "q8_0", "prefix_ram_mb": 256}
     with tempfile.TemporaryDirectory() as folder, ours(Path(folder), options) as server:
         show(args.model, asyncio.run(measure(server, args.tokens, args.rounds)))
 

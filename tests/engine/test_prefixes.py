@@ -15,11 +15,17 @@ class Desk:
     """A small engine over fake runner and real vault: reads prompts, writes answers."""
 
     def __init__(
-        self, n_seats: int = 3, n_cells: int = 200, ram: int = MUCH, min_saved: int = 4, is_sliceable: bool = True
+        self,
+        n_seats: int = 3,
+        n_cells: int = 200,
+        ram: int = MUCH,
+        min_saved: int = 4,
+        is_sliceable: bool = True,
+        max_kept: int | None = None,
     ) -> None:
         self.runner = FakeRunner(n_seats, n_cells, is_sliceable=is_sliceable)
         self.vault = Vault(ram, 0, None, "fake")
-        self.prefixes = Prefixes(self.runner, self.vault, min_saved=min_saved)
+        self.prefixes = Prefixes(self.runner, self.vault, min_saved=min_saved, max_kept=max_kept)
 
     def look(self, prompt: list[int], domain: str = "a") -> tuple[int, int]:
         match = self.prefixes.look(domain, prompt)
@@ -169,7 +175,7 @@ def test_making_room_keeps_the_hot_beginning() -> None:
 
 def test_room_that_cannot_be_made_says_so() -> None:
     """Where live seats hold too much, all that is kept goes, and it is told that this did not suffice."""
-    desk = Desk(n_cells=20)
+    desk = Desk(n_cells=20, ram=0)
     desk.read([9] * 10)
     desk.serve(BLOCK, [])
 
@@ -218,17 +224,28 @@ def test_a_hot_beginning_outlives_its_seats() -> None:
 
     assert desk.look([*BLOCK, 6, 6]) == (6, 0)
     assert desk.sit([*BLOCK, 6, 6]).n_cached == 6
-    assert desk.prefixes.counts["saved_states"] == desk.prefixes.counts["restored_states"] == 1
+    assert desk.prefixes.counts["restored_states"] == 1
 
 
-def test_what_was_used_once_is_not_saved() -> None:
-    """A prompt of its own leaves for good, without a copy."""
+def test_a_text_that_was_used_once_is_saved_whole() -> None:
+    """A dialogue goes on where it was, though its state had to leave; what is short is sooner read than copied."""
     desk = Desk(n_seats=1)
     desk.serve([*BLOCK, 7, 7], [])
-    desk.serve([9] * 12, [])
+    desk.serve([9, 9], [])
+    desk.serve([8] * 12, [])
 
-    assert desk.runner.n_saved == 0
-    assert desk.look([*BLOCK, 6, 6]) == (0, 0)
+    assert desk.runner.n_saved == 1
+    assert desk.look([*BLOCK, 7, 7, 6, 6]) == (8, 0)
+
+
+def test_kept_texts_hold_no_more_cells_than_they_may() -> None:
+    """The rest waits in the vault, where it does not slow the steps of others."""
+    desk = Desk(n_seats=8, max_kept=9)
+    for end in range(4):
+        desk.serve([*BLOCK, 7 + end, 7, 7], [])
+
+    assert desk.runner.n_used <= 9
+    assert desk.look([*BLOCK, 9]) == (6, 0)
 
 
 def test_restoring_must_be_worth_the_copy() -> None:
