@@ -45,7 +45,18 @@ def llama_cpp_server(path: Path, n_ctx: int) -> Iterator[Address]:
     """llama-cpp-python's server: one request at a time."""
     port = _free_port()
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(path), "--port", str(port)]
-    command += ["--n_ctx", str(n_ctx), "--n_threads", "1", "--n_threads_batch", "1", "--verbose", "false", "--type_k", "8"]
+    command += [
+        "--n_ctx",
+        str(n_ctx),
+        "--n_threads",
+        "1",
+        "--n_threads_batch",
+        "1",
+        "--verbose",
+        "false",
+        "--type_k",
+        "8",
+    ]
     command += ["--interrupt_requests", "false"]  # by default it cuts a stream as soon as another request comes
     with _process(command, port, "/v1/models"):
         yield Address("llama_cpp.server", port)

@@ -19,6 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +28,8 @@ from bench.engine.servers import Address, ours
 from echo_proxy.demo.setup import PAIR
 from echo_proxy.demo.world import Item, Relation, easy_item, make_world
 
-_BLOCKS = 6
+_BLOCK = 8
+"""Requests that a server answers before the next one's turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,13 @@ class Figures:
     """Of one way to draft on one kind of requests."""
 
     tokens_per_s: float
+    """Median over the turns."""
+    ratio: float
+    """Of these, over those without drafts in the same turn: median."""
+    low: float
+    """First quartile of the ratios."""
+    high: float
+    """Third quartile."""
     n_same: int
     """Texts that equal those without drafts."""
     n: int
@@ -56,7 +65,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         options = {"path": str(args.path), "n_ctx": 1024, "n_cells": 2048, "n_parallel": 8, "n_threads": 1}
-        options |= {"n_threads_batch": 1, "min_rows": 2, "prefix_ram_mb": 0}
+        options |= {"n_threads_batch": 1, "type_k": "q8_0", "prefix_ram_mb": 0}
         servers = {
             way: stack.enter_context(ours(folder / str(i), {**options, "drafting": drafting}))
             for i, (way, drafting) in enumerate(ways.items())
@@ -109,15 +118,15 @@ def _compare(
     servers: Mapping[str, Address], bodies: Sequence[Mapping[str, Any]], n_clients: int
 ) -> Mapping[str, Figures]:
     replies: dict[str, list[Reply]] = {way: [] for way in servers}
-    seconds = dict.fromkeys(servers, 0.0)
+    rates: dict[str, list[float]] = {way: [] for way in servers}
     order = list(servers)
-    for block in range(_BLOCKS):
+    for start in range(0, len(bodies), _BLOCK):
         order = order[1:] + order[:1]
         for way in order:
-            got, took = asyncio.run(_timed(servers[way], list(bodies[block::_BLOCKS]), n_clients))
+            got, took = asyncio.run(_timed(servers[way], list(bodies[start : start + _BLOCK]), n_clients))
             replies[way] += got
-            seconds[way] += took
-    return {way: _figures(some, replies["none"], seconds[way]) for way, some in replies.items()}
+            rates[way].append(sum(one.n_tokens for one in got) / took)
+    return {way: _figures(way, replies, rates) for way in servers}
 
 
 async def _timed(server: Address, bodies: list[Mapping[str, Any]], n_clients: int) -> tuple[list[Reply], float]:
@@ -127,22 +136,26 @@ async def _timed(server: Address, bodies: list[Mapping[str, Any]], n_clients: in
     return replies, loop.time() - began
 
 
-def _figures(replies: Sequence[Reply], plain: Sequence[Reply], seconds: float) -> Figures:
-    bad = [one for one in replies if one.status != 200]
+def _figures(way: str, replies: Mapping[str, list[Reply]], rates: Mapping[str, list[float]]) -> Figures:
+    own = replies[way]
+    bad = [one for one in own if one.status != 200]
     if bad:
         raise RuntimeError(f"expected answers, got {bad[0].status}: {bad[0].text[:200]}")
-    same = sum(one.text == other.text for one, other in zip(replies, plain, strict=True))
-    return Figures(sum(one.n_tokens for one in replies) / seconds, same, len(replies))
+    same = sum(one.text == other.text for one, other in zip(own, replies["none"], strict=True))
+    ratios = np.divide(rates[way], rates["none"])
+    low, ratio, high = map(float, np.percentile(ratios, (25, 50, 75)))
+    return Figures(float(np.median(rates[way])), ratio, low, high, same, len(own))
 
 
 def show(model: str, n_clients: int, figures: Mapping[tuple[str, str], Figures]) -> None:
     """One row for each kind of requests and way to draft."""
     table = Table(title=f"{model}, one thread, {n_clients} client{'s' * (n_clients > 1)}")
-    for name in ("requests", "drafts", "tokens/s", "x none", "same text"):
+    for name in ("requests", "drafts", "tokens/s", "x none", "quartiles", "same text"):
         table.add_column(name, justify="left" if name in ("requests", "drafts") else "right")
     for (kind, way), one in figures.items():
-        ratio = one.tokens_per_s / figures[kind, "none"].tokens_per_s
-        table.add_row(kind, way, f"{one.tokens_per_s:.0f}", f"{ratio:.2f}", f"{one.n_same} of {one.n}")
+        spread = f"{one.low:.2f} - {one.high:.2f}"
+        same = f"{one.n_same} of {one.n}"
+        table.add_row(kind, way, f"{one.tokens_per_s:.0f}", f"{one.ratio:.2f}", spread, same)
     Console().print(table)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from echo_proxy.engine.co_decode import may_relax
+from echo_proxy.engine.lookup import HINT, PROMPT
 from echo_proxy.engine.pace import Pace
 from echo_proxy.engine.prefixes import Prefixes
 from echo_proxy.engine.runner import Draft, DraftAsk, Drafter, Language, Runner
@@ -49,6 +50,7 @@ class Guesses:
         is_paced = drafting is not None and drafting.rollback is None
         self._pace = Pace(drafting.most_tokens) if drafting is not None and is_paced else None
         self._drafts: dict[int, tuple[Draft, ...]] = {}
+        self._n_tree_rows = 0
         self._drafting_s = 0.0
         self.counts: Counter[str] = Counter(drafted_tokens=0, accepted_tokens=0)
 
@@ -62,7 +64,9 @@ class Guesses:
         began = self._clock()
         self._drafts = self._trimmed(ready, self._runner.n_batch - n_rows) if with_drafts else {}
         self._drafting_s = self._clock() - began
-        return {one.key: self._tree(one) for one in ready}
+        trees = {one.key: self._tree(one) for one in ready}
+        self._n_tree_rows = sum(tree.n_rows for tree in trees.values())
+        return trees
 
     def _trimmed(self, ready: Sequence[Served], n_free: int) -> dict[int, tuple[Draft, ...]]:
         """The drafts that are worth their rows, and fit."""
@@ -91,11 +95,18 @@ class Guesses:
         most = min(drafting.most_tokens, served.n_left - 1)
         if self._pace is not None and drafting.source is not None and most > 0:
             most = min(most, self._pace.length(served.key, drafting.source, n_writing))
-        if most < 1:
+        if most < 1 or self._all_rest(served, n_writing):
             return None
         # Other drafts need seats that share what is read already: not while the prompt's end is read in this step.
         most_drafts = drafting.most_drafts if served.n_unread == 1 else 1
         return DraftAsk(served.key, served.tokens, len(served.ask.prompt), most, most_drafts, served.ask.hints)
+
+    def _all_rest(self, served: Served, n_writing: int) -> bool:
+        """Whether no draft would pay now, from wherever it comes: then not even a cheap one is made."""
+        if self._pace is None or self._is_dear:
+            return False
+        sources = (PROMPT, HINT) if served.ask.hints else (PROMPT,)
+        return all(self._pace.rests(served.key, source, n_writing) for source in sources)
 
     def _tree(self, served: Served) -> DraftTree:
         assert served.seat is not None
@@ -140,7 +151,8 @@ class Guesses:
         """A step of so many rows took so long, guessing included."""
         if self._pace is None or self._drafting is None:
             return
-        self._pace.saw_step(n_rows, seconds - self._drafting_s)
+        if n_rows == self._n_tree_rows:  # rows of prompts cost less, as nobody wants their logits
+            self._pace.saw_step(n_rows, seconds - self._drafting_s)
         n_drafted = sum(len(draft.tokens) for drafts in self._drafts.values() for draft in drafts)
         if self._drafting.source is not None:
             self._pace.saw_drafting(self._drafting.source, n_drafted, self._drafting_s)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 from echo_proxy.engine.runner import Draft, DraftAsk, Verdict
 
+PROMPT, HINT = "prompt", "hint"
+"""What its drafts are called, by where they are copied from."""
 _BREAK = -1
 """Stands between texts; no token, so nothing matches across it."""
 _REACH = 16
@@ -92,7 +94,7 @@ class _Text:
         for n_same, place in self._matches():
             copied = self._copied(place, most_tokens if n_same >= _SURE else min(most_tokens, _SHORT))
             if copied and not any(one.tokens[: len(copied)] == copied for one in kept):
-                kept.append(Draft(copied, "hint" if place < self._n_hints else "prompt"))
+                kept.append(Draft(copied, HINT if place < self._n_hints else PROMPT))
                 if len(kept) == most_drafts:
                     break
         return kept

@@ -44,6 +44,8 @@ class Chance:
         return self.first * self.next ** (n - 1) if n else 1.0
 
 
+_MARGIN = 1.1
+"""What a drafted token must bring, over what its row takes: making and checking it takes time too. guess"""
 _RIVAL = "/rival"
 """Behind a source's name: drafts beside the first one."""
 _OPTIMISM = Chance(0.6, 0.85)
@@ -167,6 +169,12 @@ class Pace:
         self._credit_s -= price_s
         return n_tried
 
+    def rests(self, key: int, source: str, n_writing: int) -> bool:
+        """Whether `length` would give 0, so that no draft need be made."""
+        row_s = self._row_s(source)
+        can_try = min(_N_EXPLORED, self._most_tokens) * row_s <= self._credit_s
+        return not can_try and self._best(self.chance(key, source), row_s, n_writing) == 0
+
     def trim(self, key: int, drafts: Sequence[Draft], n_writing: int) -> tuple[Draft, ...]:
         """The drafts of one sequence, the likeliest first, as far as they pay; `length` is asked for the first one."""
         n_tokens = self.length(key, drafts[0].source, n_writing) if drafts else 0
@@ -189,7 +197,7 @@ class Pace:
         """The k with the most tokens per second. Each further one brings less, so the first that lowers it ends it."""
         written, spent_s, right = 1.0, self._token_s(n_writing), chance.first
         n_tokens, most_tokens = 0, min(self._most_tokens, MOST_ROWS // n_writing - 1)
-        while n_tokens < most_tokens and right * spent_s > written * row_s:
+        while n_tokens < most_tokens and right * spent_s > written * row_s * _MARGIN:
             written += right
             spent_s += row_s
             right *= chance.next

@@ -11,6 +11,8 @@ _OUTLIER = 3.0
 """Usual deviations that a step can count for; disturbed ones take more. guess, not yet measured"""
 _SETTLED = 20
 """Steps after which a size counts fully."""
+_REFIT = 8
+"""Steps after which the line is drawn anew."""
 _DOUBT = 0.9
 """Steps of a size that hardly count: the first may have been disturbed. guess, held against the tests' simulation"""
 _STEP_FADING = 0.997
@@ -39,7 +41,8 @@ class StepCost:
             if len(self._sizes) > _MOST_SIZES:
                 oldest = min(self._seen_at, key=self._seen_at.__getitem__)
                 del self._sizes[oldest], self._seen_at[oldest]
-            self._line = None
+            if self._n_steps < _SETTLED or self._n_steps % _REFIT == 0:
+                self._line = None
 
     @property
     def fixed_s(self) -> float:

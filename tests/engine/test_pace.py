@@ -188,7 +188,7 @@ def test_costs_of_long_ago_are_forgotten() -> None:
 
 def test_more_sequences_shorter_drafts() -> None:
     """The fixed part of a step is shared, so with many sequences a row is worth less."""
-    pace = settled(CPU, Chance(0.9, 0.9))
+    pace = settled(CPU, Chance(0.97, 0.97))
     lengths = [pace.length(0, "prompt", n) for n in (1, 4, 16)]
 
     assert lengths == sorted(lengths, reverse=True)
@@ -262,3 +262,13 @@ def test_a_rival_that_was_not_reached_is_not_judged() -> None:
 def test_nothing_to_trim() -> None:
     """Without drafts there is nothing to choose."""
     assert Pace(4).trim(0, [], 1) == ()
+
+
+def test_it_rests_where_no_draft_would_be_made() -> None:
+    """Asking costs nothing, and agrees with the length that would be given."""
+    pace = settled(CPU, Chance(0.0, 0.0))
+    while not pace.rests(0, "prompt", 1):
+        pace.length(0, "prompt", 1)
+
+    assert [pace.length(0, "prompt", 1) for _ in range(3)] == [0, 0, 0]
+    assert not settled(CPU, Chance(0.97, 0.97)).rests(0, "prompt", 1)
