@@ -60,7 +60,7 @@ def run(folder: Path, requests: int, kills: int) -> dict[str, Any]:
             killer.start()
             outcomes = Counter(pool.map(lambda i: ask(client, i), range(requests)))
             killer.join()
-            decisions = client.get("/echo/decisions", params={"limit": 1000}).json()
+            decisions = client.get("/echo/decisions", params={"limit": 500}).json()
             attempts = Counter(len(one["explanation"]["attempts"]) for one in decisions)
     finally:
         proxy.stop()

@@ -8,16 +8,21 @@ from rich.table import Table
 
 from echo_proxy.learning.best_effort import read_values
 from echo_proxy.litellm.config import LiteLLMConfig, check_policy, read_litellm_config
+from echo_proxy.litellm.local import models_of
+from echo_proxy.local.groups import form_groups
 from echo_proxy.policy import Policy
 from echo_proxy.policy_files import load_policies
 from echo_proxy.types import Arm
 
 
 def check(places: Sequence[Path], config_path: Path | None, console: Console | None = None) -> int:
-    """Print what each policy would do. Raises PolicyError or SettingsError at the first that is wrong."""
+    """Print what each policy would do. Raises PolicyError, SettingsError or LocalModelError at the first that is
+    wrong."""
     console = console or Console()
     policies = load_policies(places)
     config = read_litellm_config(config_path) if config_path else None
+    if config is not None:
+        form_groups(models_of(config))  # says what is wrong with them
     for policy in policies:
         read_values(policy)
         if config is not None:

@@ -382,13 +382,14 @@ def _gate(options: argparse.Namespace) -> int:
 
 def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("doctor", help="say what this installation can do: llama.cpp, GPU, embedded Redis")
+    parser.add_argument("--config", type=Path, help="LiteLLM's YAML: how much of its local models a GPU could hold")
     parser.set_defaults(command=_doctor)
 
 
 def _doctor(options: argparse.Namespace) -> int:
     from echo_proxy.doctor import report
 
-    print("\n".join(report()))
+    print("\n".join(report(options.config)))
     return 0
 
 

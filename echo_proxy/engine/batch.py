@@ -1,11 +1,13 @@
 """How do many requests share one model? Each step computes one batch of tokens for all of them; see `Batch.step`."""
 
 import logging
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from echo_proxy.engine.batch_seats import Seats
 from echo_proxy.engine.chances import chance_of
 from echo_proxy.engine.guesses import Guesses
 from echo_proxy.engine.prefixes import Prefixes
@@ -14,12 +16,9 @@ from echo_proxy.engine.schedule import StepLimits, plan_rows
 from echo_proxy.engine.sequence import Sequence as Served
 from echo_proxy.engine.tree import DraftTree
 from echo_proxy.engine.verify import Verified
-from echo_proxy.engine.work import Failed
+from echo_proxy.engine.work import Failed, Finished
 
 log = logging.getLogger("echo_proxy.local")
-
-_WORTH_WAITING = 32
-"""Tokens that another request is reading just now and that are worth waiting for. guess, not yet measured"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +34,21 @@ class BatchParts:
     """Monotonic seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a request ended. Its caller has yet to be told."""
+
+    served: Served
+    event: Finished | Failed
+
+
 @dataclass(slots=True)
 class StepResult:
     """Who left the batch in a step."""
 
-    ended: list[Served] = field(default_factory=list)
-    """Answered or failed; their callers know."""
+    ended: list[Ending] = field(default_factory=list)
     paused: list[Served] = field(default_factory=list)
-    """Their cells were needed; they go back to the queue."""
-    has_failed: bool = False
-    """Whether those that ended did so because the model failed."""
+    """The cells did not suffice for them too; they go back to the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,11 @@ class _Part:
     tree: DraftTree | None
     """The newest token with the drafts behind it, when the next token is wanted now."""
 
+    @property
+    def n_computed(self) -> int:
+        """Its rows in the decode, drafts included."""
+        return self.n_rows if self.tree is None else self.n_rows - 1 + self.tree.n_rows
+
 
 class Batch:
     """The requests that are being answered. Used by the engine's thread."""
@@ -66,91 +75,75 @@ class Batch:
         self.sequences: list[Served] = []
         """In order of admission."""
         self.counts: Counter[str] = Counter()
+        self._seats = Seats(parts.prefixes, self.counts)
 
     # ------------------------------------------------------------------ who is in
 
-    def admit(self, served: Served) -> None:
-        """Take a request in. Raises ChatRejected when its sampling cannot be done."""
+    def prepare(self, served: Served) -> None:
+        """Make what it needs to draw tokens. Whatever this raises, ChatRejected or not, it is the request's own
+        fault, and the batch is as before."""
         if served.sampler is None:
             served.sampler = self._parts.language.sampler(served.job.request)
             served.timing.started_at = self._parts.clock()
+
+    def admit(self, served: Served) -> None:
+        """Take in a request that was prepared."""
         served.timing.resumed_at, served.timing.next_at = self._parts.clock(), 0.0
         self.sequences.append(served)
-        self._take_seats()
+        self._seats.take(served)
 
     def n_new_cells(self, served: Served) -> int:
-        """Cells that it would need for what is still to be read."""
-        match = self._parts.prefixes.look(served.ask.domain, served.tokens)
-        return len(served.tokens) - match.n_ready
+        """Cells that one that waits needs for its tokens so far."""
+        return self._seats.n_new_cells(served)
+
+    @property
+    def n_promised_cells(self) -> int:
+        """Cells that those who are in need for their tokens so far and have not written yet."""
+        return sum(map(self._seats.n_promised_cells, self.sequences))
 
     def pause(self, served: Served) -> None:
-        """Take it out, so that it can go on later where it was."""
-        prefixes = self._parts.prefixes
-        self.sequences.remove(served)
-        if served.seat is not None:
-            saved = tuple(served.tokens[: served.n_ready])
-            served.pinned = saved if prefixes.pause(served.seat, saved) else ()
-        served.seat, served.n_ready = None, 0
+        """Take it out for the sake of another, so that it can go on later where it was."""
         served.n_pauses += 1
+        self._set_aside(served)
+
+    def _set_aside(self, served: Served) -> None:
+        self.sequences.remove(served)
+        self._seats.set_aside(served)
         self._parts.guesses.forget(served.key)
         self.counts["pauses"] += 1
 
     def leave(self, served: Served) -> None:
         """It is over, for whatever reason; what the model has read of it is kept as a prefix."""
         self.sequences.remove(served)
-        if served.seat is not None:
-            self._parts.prefixes.retire(served.seat, served.tokens[: served.n_ready])
-            served.seat = None
+        self._seats.leave(served)
         self.forget(served)
 
     def forget(self, served: Served) -> None:
         """Free what a request holds outside the model's cells."""
-        self._unpin(served)
+        self._seats.unpin(served)
         if served.sampler is not None:
             served.sampler.close()
         self._parts.guesses.forget(served.key)
 
-    def _take_seats(self) -> None:
-        for served in self.sequences:
-            if served.seat is None:
-                self._take_seat(served)
-
-    def _take_seat(self, served: Served) -> None:
-        """Sit down, unless another one is just reading the same beginning: then its cells can be shared soon."""
-        prefixes, domain = self._parts.prefixes, served.ask.domain
-        match = prefixes.look(domain, served.tokens)
-        if match.n_coming - match.n_ready >= _WORTH_WAITING:
-            return
-        seating = prefixes.seat(domain, served.tokens)
-        if seating is None:
-            return
-        served.seat = seating.seat
-        served.n_ready = served.n_shared = seating.n_cached
-        served.n_to_read = served.n_unread
-        self._unpin(served)
-        if not served.n_pauses:
-            served.tally.cached = seating.n_cached
-            self.counts["prompt_tokens"] += len(served.ask.prompt)
-            self.counts["cached_tokens"] += seating.n_cached
-
-    def _unpin(self, served: Served) -> None:
-        if served.pinned:
-            self._parts.prefixes.unpin(served.ask.domain, served.pinned)
-            served.pinned = ()
-
     # ------------------------------------------------------------------ one step
 
     def step(self) -> StepResult:
-        """Compute one batch: the next token of every answer, guesses of those after it, and some of the prompts."""
+        """Compute one batch: the next token of every answer, guesses of those after it, and some of the prompts.
+
+        What one request causes ends that request. When the model fails, those end that are in. Whatever else is
+        raised is nobody's in particular, and nothing can be relied on afterwards.
+        """
         result = StepResult()
-        self._take_seats()
+        for served in self.sequences:
+            self._seats.take(served)
         began = self._parts.clock()
         parts = self._decoded(result)
         if not parts:
             return result
         row = 0
         for part in parts:
-            row = self._take_in(part, row, result)
+            self._take_in(part, row, result)
+            row += part.n_computed
         now = self._parts.clock()
         self._parts.guesses.note_step(row, now - began)
         self.counts["steps"] += 1
@@ -158,34 +151,49 @@ class Batch:
         return result
 
     def _decoded(self, result: StepResult) -> Sequence[_Part]:
-        """Have the model compute what is planned; with less and less of it while its cells do not suffice."""
+        """Have the model compute what is planned, and return that; with less and less of it while its cells do not
+        suffice. Nothing is left when the model fails."""
         with_drafts = True
-        while True:
-            parts = self._plan(with_drafts)
-            runs = [run for part in parts for run in self._runs(part)]
+        while parts := self._plan(with_drafts=with_drafts):
             try:
-                if runs:
-                    self._make_room(sum(len(run.tokens) for run in runs))
-                    self._parts.runner.decode(runs)
+                self._decode(parts)
                 return parts
             except OutOfCells:
                 self._undo(parts)
-                self.counts["out_of_cells"] += 1
-                if with_drafts and any(part.tree and part.tree.n_drafted for part in parts):
-                    with_drafts = False
-                elif not self._parts.prefixes.make_room(self._parts.runner.n_cells):
-                    self._give_way(result)
+                with_drafts = False
+                self._need_less(parts, result)
             except RuntimeError as error:
                 log.error("a step of %d sequences failed", len(self.sequences), exc_info=True)
                 self._undo(parts)
-                self._fail_all(error, result)
+                for served in list(self.sequences):
+                    self._fail(served, error, result)
+        return ()
 
-    def _plan(self, with_drafts: bool) -> list[_Part]:
-        seated = [one for one in self.sequences if one.seat is not None]
+    def _decode(self, parts: Sequence[_Part]) -> None:
+        prefixes, runner = self._parts.prefixes, self._parts.runner
+        runs = [run for part in parts for run in self._runs(part)]
+        n_rows = sum(len(run.tokens) for run in runs)
+        if prefixes.n_cells_used + n_rows > runner.n_cells:
+            prefixes.make_room(n_rows)  # in time, so that decoding seldom fails for want of cells
+        runner.decode(runs)
+
+    def _need_less(self, parts: Sequence[_Part], result: StepResult) -> None:
+        """Give up what is needed least, as these parts did not fit: first their drafts, of which there are no more in
+        this step; then all kept texts; then one request."""
+        self.counts["out_of_cells"] += 1
+        had_drafts = any(part.tree is not None and part.tree.n_drafted for part in parts)
+        if not had_drafts and not self._parts.prefixes.give_up_kept():
+            self._give_way(result)
+
+    def _plan(self, *, with_drafts: bool) -> list[_Part]:
+        seated = self._seated()
         rows = plan_rows([one.n_unread for one in seated], self._parts.limits)
         ready = [one for one, n in zip(seated, rows, strict=True) if n == one.n_unread]
         trees = self._parts.guesses.trees(ready, sum(rows), with_drafts=with_drafts)
         return [_Part(one, n, trees.get(one.key)) for one, n in zip(seated, rows, strict=True) if n]
+
+    def _seated(self) -> list[Served]:
+        return [one for one in self.sequences if one.seat is not None]
 
     def _runs(self, part: _Part) -> list[Run]:
         served = part.served
@@ -195,55 +203,57 @@ class Batch:
         runs = [Run(plain, served.n_ready, (served.seat,), 0)] if plain else []
         return runs + list(part.tree.runs if part.tree else ())
 
-    def _make_room(self, n_rows: int) -> None:
-        """Give up kept prefixes in time, so that decoding seldom fails for want of cells."""
-        prefixes = self._parts.prefixes
-        if prefixes.n_cells_used + n_rows > self._parts.runner.n_cells:
-            prefixes.make_room(n_rows)
-
     def _undo(self, parts: Sequence[_Part]) -> None:
         for part in parts:
             if part.tree is not None:
                 self._parts.guesses.drop(part.tree)
 
     def _give_way(self, result: StepResult) -> None:
-        """The one that came last goes back to the queue; a single one can never have what it needs."""
-        if len(self.sequences) == 1:
-            self._fail_all(RuntimeError("the context has too few cells for this request"), result)
+        """One goes back to the queue: of the least priority, the one that came last. Those without a seat hold no
+        cells. A single one can never have what it needs."""
+        seated = self._seated()
+        if len(seated) == 1:
+            self._fail(seated[0], RuntimeError("the context has too few cells for this request"), result)
             return
-        last = self.sequences[-1]
-        self.pause(last)
+        least = min(one.job.request.service.priority for one in seated)
+        last = next(one for one in reversed(seated) if one.job.request.service.priority == least)
+        last.n_shortages += 1
+        self._set_aside(last)
         result.paused.append(last)
 
-    def _fail_all(self, error: RuntimeError, result: StepResult) -> None:
-        for served in list(self.sequences):
-            if served.seat is not None:
-                self._parts.prefixes.drop(served.seat)
-                served.seat = None
-            self.leave(served)
-            served.job.deliver(Failed(error))
-            result.ended.append(served)
-        result.has_failed = True
+    def _fail(self, served: Served, error: RuntimeError, result: StepResult) -> None:
+        """It ends with an error; what is in its seat may be broken."""
+        self._seats.drop(served)
+        self.leave(served)
+        result.ended.append(Ending(served, Failed(error)))
+
+    def _fail_alone(self, served: Served, error: Exception, result: StepResult) -> None:
+        self._fail(served, failure(error), result)
 
     # ------------------------------------------------------------------ after a step
 
-    def _take_in(self, part: _Part, row: int, result: StepResult) -> int:
-        """What a step did for one sequence; returns the row after its own."""
+    def _take_in(self, part: _Part, row: int, result: StepResult) -> None:
+        """What a step did for one sequence, whose first row this is."""
         served, prefixes = part.served, self._parts.prefixes
         assert served.seat is not None
         if part.tree is None:
             served.n_ready += part.n_rows
             prefixes.advance(served.seat, served.n_ready)
-            return row + part.n_rows
-        row += part.n_rows - 1
-        verified = self._parts.guesses.verify(served, part.tree, row)
-        reason = self._write(served, verified)
+            self._seats.unpin_if_read(served)
+            return
+        try:
+            verified = self._parts.guesses.verify(served, part.tree, row + part.n_rows - 1)
+            reason = self._write(served, verified)
+        except Exception as error:  # noqa: BLE001 - its sampler and its text are its own, so it ends alone
+            self._parts.guesses.drop(part.tree)
+            self._fail_alone(served, error, result)
+            return
         self._parts.guesses.settle(served, part.tree, verified)
         served.n_ready += part.n_rows + verified.n_accepted
         prefixes.advance(served.seat, min(served.n_ready, len(served.ask.prompt)))
         prefixes.grew(served.seat, served.n_ready)
+        self._seats.unpin_if_read(served)
         self._tell(served, reason, result)
-        return row + part.tree.n_rows
 
     def _write(self, served: Served, verified: Verified) -> Literal["stop", "length"] | None:
         """Add what was drawn to the answer; returns why it ends, if it does."""
@@ -261,12 +271,14 @@ class Batch:
         return None
 
     def _tell(self, served: Served, reason: Literal["stop", "length"] | None, result: StepResult) -> None:
-        now = self._parts.clock()
-        finished = served.finished(reason, now) if reason is not None else None
+        """Send what was written; the end itself is told after it was counted."""
+        finished = served.finished(reason, self._parts.clock()) if reason is not None else None
         if served.job.request.is_streamed and not served.job.is_cancelled:
-            piece = served.piece()
-            if piece is not None:
-                served.job.deliver(piece)
+            try:
+                self._send(served)
+            except Exception as error:  # noqa: BLE001 - a caller that cannot be told anything ends alone
+                self._fail_alone(served, error, result)
+                return
         if finished is None:
             return
         if served.n_ready > len(served.tokens):  # a stop text or the limit came before the end of a draft
@@ -274,5 +286,17 @@ class Batch:
             served.n_ready = len(served.tokens)
             self._parts.runner.cut(served.seat, served.n_ready)
         self.leave(served)
-        served.job.deliver(finished)
-        result.ended.append(served)
+        result.ended.append(Ending(served, finished))
+
+    def _send(self, served: Served) -> None:
+        piece = served.piece()
+        if piece is not None:
+            served.job.deliver(piece)
+
+
+def failure(error: Exception) -> RuntimeError:
+    """What a caller is told of an error that its request has caused, whatever it was."""
+    # Its message may quote the request, and a log keeps no texts: the caller alone is told.
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("a request failed: %s in %s, line %s", type(error).__name__, where.filename, where.lineno)
+    return RuntimeError(f"this request failed: {type(error).__name__}: {error}")

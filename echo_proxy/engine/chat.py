@@ -12,14 +12,23 @@ _IGNORED = frozenset(
      "extra_headers", "max_retries"}
 )  # fmt: skip
 """They change no answer of a local model."""
+_MOST_STOPS = 64
+"""OpenAI allows 4. Each is looked for after each token."""
+_MOST_STOP_CHARACTERS = 500
+_MOST_BIASES = 1000
+_MOST_DIGITS = 10
+_MOST_HINT_CHARACTERS = 20_000
+"""A longer hint is cut: it only speeds an answer up."""
+_MOST_MESSAGE_CHARACTERS = 500
+"""Of what a caller is told; it may repeat what the caller sent."""
 
 
 class ChatRejected(Exception):
-    """A request that a local model cannot serve as it was asked."""
+    """A request that a local model cannot serve as it was asked. Its message is short and in whole characters."""
 
     def __init__(self, message: str, field: str | None = None, code: str = "invalid_request_error") -> None:
-        super().__init__(message)
-        self.field = field
+        super().__init__(_sendable(message))
+        self.field = None if field is None else _sendable(field)
         """Which part of the request; None = all of it."""
         self.code = code
         """`context_length_exceeded`, or the general one."""
@@ -89,18 +98,26 @@ class ChatRequest:
     service: Service = Service()
 
 
+def _whole(value: object) -> object:
+    """Question marks for half surrogates, which JSON can bring and UTF-8 cannot."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+_Text = Annotated[str, BeforeValidator(_whole)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     type: Literal["text"]
-    text: str
+    text: _Text
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part] | None = None
+    content: _Text | list[_Part] | None = None
     name: str | None = None
     # LiteLLM and OpenAI's client send these back with an assistant's message.
     refusal: None = None
@@ -132,7 +149,7 @@ class _Service(BaseModel):
     scope: str = Field(default="", max_length=200)
     priority: int = Field(default=0, ge=-100, le=100)
     deadline_s: float | None = Field(default=None, gt=0)
-    hints: list[str] = Field(default_factory=list, max_length=8)
+    hints: list[_Text] = Field(default_factory=list, max_length=8)
 
 
 class _StreamOptions(BaseModel):
@@ -161,10 +178,17 @@ class _Body(BaseModel):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     repeat_penalty: float | None = Field(default=None, gt=0, le=10)
     seed: int | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=_MOST_BIASES)] | None = None
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
-    stop: Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list)] | None = None
+    stop: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=_MOST_STOP_CHARACTERS), BeforeValidator(_whole)]],
+            Field(max_length=_MOST_STOPS),
+            BeforeValidator(_as_list),
+        ]
+        | None
+    ) = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     response_format: _ResponseFormat | None = None
@@ -230,7 +254,9 @@ def _message(message: _Message) -> Mapping[str, str]:
 def _service(given: _Service | None) -> Service:
     if given is None:
         return Service()
-    return Service(given.scope, given.priority, given.deadline_s, tuple(given.hints))
+    return Service(
+        given.scope, given.priority, given.deadline_s, tuple(one[:_MOST_HINT_CHARACTERS] for one in given.hints)
+    )
 
 
 def _sampling(body: _Body) -> Sampling:
@@ -241,24 +267,33 @@ def _sampling(body: _Body) -> Sampling:
 
 
 def _logit_bias(raw: Mapping[str, float] | None) -> tuple[tuple[int, float], ...]:
-    try:
-        return tuple((int(token), bias) for token, bias in (raw or {}).items())
-    except ValueError as error:
-        raise ChatRejected(
-            f"logit_bias: expected token numbers as keys, got {list(raw or ())!r}", "logit_bias"
-        ) from error
+    return tuple((_token(key), bias) for key, bias in (raw or {}).items())
+
+
+def _token(key: str) -> int:
+    # int() alone knows `1_0` too, and needs long for many digits.
+    if not (key.isascii() and key.removeprefix("-").isdigit() and len(key) <= _MOST_DIGITS):
+        raise ChatRejected(f"logit_bias: expected token numbers as keys, got {_short(key)}", "logit_bias")
+    return int(key)
 
 
 def _schema(response_format: _ResponseFormat | None) -> str | None:
     if response_format is None or response_format.type == "text":
         return None
     if response_format.type == "json_object":
-        return None if response_format.schema_ is None else json.dumps(response_format.schema_)
+        return None if response_format.schema_ is None else _as_text(response_format.schema_)
     if response_format.json_schema is None:
         raise ChatRejected(
             "response_format.json_schema: expected an object with a schema, got nothing", "response_format"
         )
-    return json.dumps(response_format.json_schema.schema_)
+    return _as_text(response_format.json_schema.schema_)
+
+
+def _as_text(schema: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(schema)
+    except (ValueError, RecursionError) as error:
+        raise ChatRejected("response_format: expected a schema that is not too deep", "response_format") from error
 
 
 def _rejection(error: ValidationError) -> ChatRejected:
@@ -272,5 +307,13 @@ def _rejection(error: ValidationError) -> ChatRejected:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
+        return type(value).__name__
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _sendable(text: str) -> str:
+    cut = text if len(text) <= _MOST_MESSAGE_CHARACTERS else text[: _MOST_MESSAGE_CHARACTERS - 3] + "..."
+    return cut.encode("utf-8", "replace").decode()

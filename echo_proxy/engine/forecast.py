@@ -116,7 +116,7 @@ class Forecast:
             self._length(kind).hear(served.n_written)
         self._all.hear(served.n_written)
         self._cells.hear(served.n_read + served.n_written - waiter.n_done)
-        if waiter.n_pauses:
+        if waiter.n_pauses or waiter.n_shortages:
             return  # a resumed one says little about how long others take
         self._service.hear(served.read_s + served.write_s)
         if waiter.n_prompt_tokens:

@@ -8,45 +8,24 @@ a beginning that two prompts had, or else a whole text, is saved in the vault be
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 from echo_proxy.engine.prefixes_cells import Cells
+from echo_proxy.engine.prefixes_records import Match, Seating
 from echo_proxy.engine.prefixes_texts import Resident, Tenant, Texts
 from echo_proxy.engine.radix import TOKEN_BYTES, pack
 from echo_proxy.engine.runner import Runner
 from echo_proxy.engine.vault import Vault
 from echo_proxy.engine.vault_entry import Saved
 
+__all__ = ["Match", "Prefixes", "Seating"]
+
 _WORTH_OF_A_DRAFT: Final = 4.0
 """Tokens that would probably be read again, below which a kept text leaves for the sake of a draft: what a good draft
 saves.  # guess, not yet measured"""
 _LEAST_SHARE: Final = 0.5
 """A saved state is restored only if so much of it is wanted.  # guess, not yet measured"""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What is known of a prompt's beginning."""
-
-    n_ready: int
-    """Tokens whose state is there now; at most all but the last, whose logits are wanted."""
-    n_coming: int
-    """Longest common beginning with a prompt that a live seat is still reading, so that waiting makes it ready; 0
-    where that is not more than is ready now."""
-    source: int | None = None
-    """The seat that has the ready tokens."""
-    saved: Saved | None = None
-    """The state in the vault that is used in place of a seat's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seating:
-    """Where a prompt sits."""
-
-    seat: int
-    n_cached: int
-    """Tokens of the prompt whose state is in the seat."""
 
 
 class Prefixes:
@@ -84,6 +63,15 @@ class Prefixes:
     def look(self, domain: str, tokens: Sequence[int]) -> Match:
         """What is known of the prompt's beginning; changes nothing."""
         return self._look(domain, pack(tokens))
+
+    def n_new_cells(self, domain: str, tokens: Sequence[int]) -> int:
+        """Cells that a prompt would take, now and for what is still to be read of it.
+
+        Only what live seats have is had for nothing: a restored state is a copy, and cells of kept texts, which count
+        as free while nobody uses them, no longer do when a prompt takes them over.
+        """
+        match = self.look(domain, tokens)
+        return len(tokens) - (match.n_live if match.saved is None else 0)
 
     def seat(self, domain: str, tokens: Sequence[int]) -> Seating | None:
         """A seat for the prompt, with as much of its beginning as is known; None when all are live or lent."""
@@ -141,9 +129,8 @@ class Prefixes:
         return False
 
     def save(self) -> None:
-        """Give up all kept texts; their hot beginnings go to the vault. For before the model is unloaded."""
-        for seat in self._texts.kept():
-            self._evict(seat)
+        """Give up all kept texts; what is worth it goes to the vault. For before the model is unloaded."""
+        self.give_up_kept()
 
     def unpin(self, domain: str, tokens: Sequence[int]) -> None:
         """The paused answer goes on, or nobody wants it any more."""
@@ -178,6 +165,13 @@ class Prefixes:
                     self._shrink(seat)
         return self._n_missing(n_cells) <= 0
 
+    def give_up_kept(self) -> bool:
+        """Give up all kept texts; whether there were any."""
+        kept = self._texts.kept()
+        for seat in kept:
+            self._evict(seat)
+        return bool(kept)
+
     @property
     def n_cells_used(self) -> int:
         """Cells that hold anything, without those that were written in lent seats."""
@@ -190,8 +184,12 @@ class Prefixes:
 
     def _has_room(self, n_cells: int) -> bool:
         """Make room, but give up nothing where all would not suffice."""
+        return self._can_have_room(n_cells) and self.make_room(n_cells)
+
+    def _can_have_room(self, n_cells: int) -> bool:
+        """Whether so many cells are free, or would be without the kept texts."""
         n_missing = self._n_missing(n_cells)
-        return n_missing <= 0 or (n_missing <= self.n_cells_kept and self.make_room(n_cells))
+        return n_missing <= 0 or n_missing <= self.n_cells_kept
 
     def _n_missing(self, n_cells: int) -> int:
         return n_cells - (self._runner.n_cells - self.n_cells_used)
@@ -207,29 +205,43 @@ class Prefixes:
     def _look(self, domain: str, key: bytes) -> Match:
         n_most = len(key) // TOKEN_BYTES - 1
         here = self._texts.resident(domain, key, n_most)
+        match = Match(here.n_ready, here.n_coming, here.source, self._n_live(here))
         # What cannot be cut must leave a token to be read; what can be cut may be longer than needed.
         wanted = key if self._runner.is_sliceable else key[:-TOKEN_BYTES]
         n_least = here.n_ready + self._least_gain
         saved = self._vault.find(domain, wanted, n_least=n_least, least_share=self._least_share)
         n_saved = 0 if saved is None else min(saved.n_common, n_most)
         if n_saved < n_least:
-            return Match(here.n_ready, here.n_coming, here.source)
-        return Match(n_saved, here.n_coming if here.n_coming > n_saved else 0, None, saved)
+            return match
+        return replace(match, saved=saved, n_saved=n_saved, n_coming=here.n_coming if here.n_coming > n_saved else 0)
+
+    def _n_live(self, here: Resident) -> int:
+        is_shared = self._runner.is_sliceable and here.source is not None and self._texts.tenants[here.source].is_live
+        return here.n_ready if is_shared else 0
 
     def _place(self, domain: str, key: bytes) -> Seating | None:
         """A seat that holds what is known of the prompt's beginning, and nothing else."""
         match = self._look(domain, key)
-        if match.source is not None and self._texts.can_take_over(match.source, match.n_ready):
-            return self._taken_over(match.source, match.n_ready)
+        if match.saved is not None:
+            if self._can_have_room(match.saved.n_tokens):
+                return self._restored(domain, key, match.saved, match.n_saved)
+            match = match.without_saved()  # without reading it from the disk in vain
+        if match.source is not None and self._texts.can_take_over(match.source, match.n_resident):
+            return self._taken_over(match.source, match.n_resident)
         seat = self._empty_seat(match.source)
         if seat is None:
             return None
         if seat == match.source:
-            return self._taken_over(seat, match.n_ready)
-        if match.saved is None:
-            return self._shared(seat, Resident(match.n_ready, 0, match.source))
-        if self._is_restored(seat, match.saved, match.n_ready):
-            return Seating(seat, match.n_ready)
+            return self._taken_over(seat, match.n_resident)
+        return self._shared(seat, Resident(match.n_resident, 0, match.source))
+
+    def _restored(self, domain: str, key: bytes, saved: Saved, n_tokens: int) -> Seating | None:
+        """A seat with the saved state; with what is resident, if the state is not there after all."""
+        seat = self._empty_seat(None)
+        if seat is None:
+            return None
+        if self._is_restored(seat, saved, n_tokens):
+            return Seating(seat, n_tokens)
         return self._shared(seat, self._texts.resident(domain, key, len(key) // TOKEN_BYTES - 1))
 
     def _empty_seat(self, source: int | None) -> int | None:
@@ -254,11 +266,13 @@ class Prefixes:
         self._runner.share(here.source, seat, 0, here.n_ready)
         self._cells.share(here.source, seat, here.n_ready)
         self._texts.tenants[here.source].used_at = self._now + 1
-        return Seating(seat, here.n_ready)
+        return Seating(seat, here.n_ready, self._n_live(here))
 
     def _is_restored(self, seat: int, saved: Saved, n_tokens: int) -> bool:
+        if not self._has_room(saved.n_tokens):
+            return False
         state = self._vault.load(saved)
-        if state is None or not self._has_room(saved.n_tokens) or not self._runner.restore(seat, state):
+        if state is None or not self._runner.restore(seat, state):
             return False
         self._cells.write(seat, saved.n_tokens)
         self._cut(seat, n_tokens)

@@ -8,7 +8,7 @@ Paused requests are never refused, because part of their answer may have been se
 and a lost deadline only ends their hurry. Being the oldest, they get the turns just mentioned.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import inf
@@ -178,7 +178,7 @@ class AdmissionQueue:
             return [claim]
         ordered = self._line.ordered(now, self._forecast.usual_service_s)
         if self._n_since_oldest < TURN:
-            entries = list(islice(ordered, _LOOK_AHEAD))
+            entries = _until_short(islice(ordered, _LOOK_AHEAD))
             is_kept_for = entries[0].waiter.number == self._passed and self._n_passed >= _MAX_PASSES
             return entries[:1] if is_kept_for else entries
         oldest = self._line.oldest
@@ -240,12 +240,14 @@ class AdmissionQueue:
     def _entry(self, waiter: Waiter, n_running: int, is_refusable: bool = True) -> Entry:
         forecast = self._forecast
         # One that had to make way needs more than was thought; asking for more, it is not paused again and again.
-        n_tokens = min(forecast.answer_tokens(waiter) * (1 + waiter.n_pauses), max(waiter.most_tokens, 0))
+        n_tokens = forecast.answer_tokens(waiter) * (1 + waiter.n_pauses + waiter.n_shortages)
+        if waiter.n_shortages:  # the prediction is used up: what has lasted so long may last as long again
+            n_tokens = max(n_tokens, waiter.n_done)
         least_s = 0.0 if forecast.is_guess else forecast.least_service_s(waiter, n_running)
         until = waiter.arrived_at + self._limits.max_queue_s if is_refusable else inf
         return Entry(
             waiter=waiter,
-            n_tokens=n_tokens,
+            n_tokens=min(n_tokens, max(waiter.most_tokens, 0)),
             service_s=forecast.service_s(waiter, n_running),
             give_up_at=min(waiter.deadline_at - least_s, until),
             is_refusable=is_refusable,
@@ -268,3 +270,13 @@ class AdmissionQueue:
         usual_cells = self._forecast.usual_cells
         by_memory = self._limits.n_cells / usual_cells if usual_cells > 0 else inf
         return int(max(min(by_memory, self._limits.n_parallel), 1))
+
+
+def _until_short(entries: Iterable[Entry]) -> list[Entry]:
+    """Those before the first that ran out of cells, and that one: whoever passed it would take what it waits for."""
+    told = []
+    for entry in entries:
+        told.append(entry)
+        if entry.waiter.n_shortages:
+            break
+    return told

@@ -40,6 +40,9 @@ class Waiter:
     n_done: int = 0
     """Tokens it had written when it was paused, since the beginning of its answer."""
     n_pauses: int = 0
+    """How often it was paused for the sake of another."""
+    n_shortages: int = 0
+    """How often it had to leave because the cells did not suffice for all; this spares it no pause."""
 
 
 @dataclass(frozen=True, slots=True)

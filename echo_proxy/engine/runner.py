@@ -104,6 +104,8 @@ class Language(Protocol):
     n_vocab: int
     fingerprint: str
     """The same for models that number the same tokens the same way."""
+    most_bytes_per_token: int
+    """Length of the longest piece."""
 
     def prompt(self, messages: Sequence[Mapping[str, str]]) -> "PromptTokens":
         """A dialogue as the model was trained to read it. Raises ChatRejected."""
@@ -119,6 +121,11 @@ class Language(Protocol):
 
     def is_end(self, token: int) -> bool:
         """Whether the answer ends with it."""
+        ...
+
+    def check(self, request: ChatRequest) -> None:
+        """Whether `sampler` can be made for it, as far as can be seen without the model. Raises ChatRejected, naming
+        the field."""
         ...
 
     def sampler(self, request: ChatRequest) -> Sampler:

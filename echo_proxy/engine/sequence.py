@@ -58,9 +58,8 @@ class Sequence:
     """
 
     __slots__ = (
-        "_chances", "_fresh", "_n_told", "ask", "job", "n_pauses", "n_ready", "n_shared", "n_to_read",
-        "pinned", "sampler", "seat", "tally",
-        "text", "timing", "tokens",
+        "_chances", "_fresh", "_n_told", "ask", "job", "n_pauses", "n_ready", "n_seatings", "n_shared", "n_shortages",
+        "n_to_read", "pinned", "sampler", "seat", "tally", "text", "timing", "tokens",
     )  # fmt: skip
 
     def __init__(self, job: Job, ask: Ask) -> None:
@@ -73,12 +72,17 @@ class Sequence:
         self.tokens = list(ask.prompt)
         self.n_ready = 0
         self.n_shared = 0
-        """Of them, those that were there when it sat down."""
+        """Of them, those in cells that another had when it sat down."""
         self.n_to_read = len(ask.prompt)
         """Tokens that it had to read when it sat down."""
+        self.n_seatings = 0
+        """How often it sat down."""
         self.n_pauses = 0
+        """How often it was paused for the sake of another."""
+        self.n_shortages = 0
+        """How often it had to leave because the cells did not suffice for all."""
         self.pinned: tuple[int, ...] = ()
-        """Tokens whose state was saved when it was paused, and is kept until it goes on."""
+        """Tokens whose state was saved when it was paused, and is kept until the model has them again."""
         self.text = AnswerText(ask.stop)
         self.timing = Timing()
         self.tally = Tally()

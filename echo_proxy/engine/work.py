@@ -119,6 +119,9 @@ class EngineStatus:
     """How long a request of usual priority that comes now will probably wait."""
     service_s: float = 0.0
     """Moving average of the time from leaving the queue to the end of the answer."""
+    busy_s: float = 0.0
+    """How long the present step has taken so far, admissions before it included; 0 = idle. More than any step takes:
+    it hangs, and with it all requests."""
     counts: Mapping[str, float] = field(default_factory=dict)
     """Sums since the start, by Prometheus-like name: `prompt_tokens`, `cached_tokens`, `drafted_tokens`, ..."""
 
@@ -126,16 +129,20 @@ class EngineStatus:
 class Engine(Protocol):
     """Answers requests."""
 
-    def submit(self, request: ChatRequest, deliver: Callable[[Event], None]) -> Job:
+    def submit(self, request: ChatRequest, deliver: Callable[[Event], None], arrived_at: float | None = None) -> Job:
         """Take a request. `deliver` is called from another thread with Pieces, if it is streamed, and then with
         Finished or Failed; never after the job was cancelled and has left the model.
+
+        Args:
+            arrived_at: when it came, in seconds of time.monotonic(), if it has waited elsewhere before; its deadline
+                and `queue_s` count from there. None = now.
 
         Raises Overloaded, and ChatRejected for what can be seen before the model is asked.
         """
         ...
 
     def status(self) -> EngineStatus:
-        """What it has to do now."""
+        """What it has to do now. Returns at once, even while the model hangs."""
         ...
 
     def close(self) -> None:

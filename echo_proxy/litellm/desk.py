@@ -221,7 +221,7 @@ class Desk:
     def _note_retry_after(self, ticket: str, error: BaseException) -> None:
         """LiteLLM renames a provider's headers, and no client looks at `llm_provider-retry-after`."""
         told = getattr(getattr(error, "response", None), "headers", None) or {}
-        if ticket and getattr(error, "status_code", None) == 429 and "retry-after" in told:
+        if ticket and getattr(error, "status_code", None) in (429, 503) and "retry-after" in told:
             self._note_headers(ticket, {**self._headers.get(ticket, {}), "retry-after": str(told["retry-after"])})
 
     def _note_headers(self, ticket: str, headers: dict[str, str]) -> None:

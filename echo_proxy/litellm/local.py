@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from echo_proxy.errors import LocalModelError
-from echo_proxy.litellm.config import PROVIDER, ConfiguredDeployment
+from echo_proxy.litellm.config import PROVIDER, ConfiguredDeployment, LiteLLMConfig
 from echo_proxy.local.fleet import Fleet, shared_fleet
 from echo_proxy.local.options import LocalModel, parse_model
 from echo_proxy.local.status import LocalModelStatus
@@ -106,6 +106,11 @@ def local_models(items: Iterable[Mapping[str, Any]], folder: Path) -> tuple[Loca
         if name not in models:
             parse_model(name, None, folder)  # says what is missing
     return tuple(models.values())
+
+
+def models_of(config: LiteLLMConfig) -> tuple[LocalModel, ...]:
+    """The different local models of a config. Raises LocalModelError as `warm_up_models`."""
+    return local_models((one.settings for one in config.deployments), config.path.absolute().parent)
 
 
 def local_status(state_dir: Path) -> tuple[LocalModelStatus, ...]:

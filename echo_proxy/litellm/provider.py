@@ -26,6 +26,7 @@ from litellm.exceptions import (
     BadRequestError,
     ContextWindowExceededError,
     InternalServerError,
+    NotFoundError,
     RateLimitError,
     ServiceUnavailableError,
     Timeout,
@@ -47,6 +48,7 @@ from echo_proxy.litellm.config import PROVIDER
 from echo_proxy.litellm.local import OPTIONS
 from echo_proxy.litellm.runtime import get_desk
 from echo_proxy.local.client import Call, LocalClient, LocalModelRefusal, LocalModelTimeout
+from echo_proxy.local.encoding import encode_json
 from echo_proxy.local.fleet import Fleet, shared_fleet
 from echo_proxy.local.options import LocalModel, parse_model
 from echo_proxy.settings import Settings
@@ -135,7 +137,7 @@ class LlamaCppProvider(CustomLLM):
             body["stream_options"] = {"include_usage": True}
         return Call(
             supervisor=self._fleet.ensure(model),
-            content=json.dumps(body, default=_plain, ensure_ascii=False).encode(),
+            content=encode_json(body, _plain),
             timeout=_timeout(kwargs.get("timeout")),
             asked=model,
         )
@@ -273,13 +275,18 @@ def _as_litellm(error: LocalModelError, name: str) -> Exception:
     if error.code == "context_length_exceeded":
         return ContextWindowExceededError(text, name, PROVIDER)
     if error.status == httpx.codes.TOO_MANY_REQUESTS:
-        return RateLimitError(text, PROVIDER, name, response=_too_many(error))
-    if error.status == httpx.codes.BAD_REQUEST:
+        return RateLimitError(text, PROVIDER, name, response=_response(error))
+    if error.status == httpx.codes.SERVICE_UNAVAILABLE:
+        return ServiceUnavailableError(text, PROVIDER, name, response=_response(error))
+    if error.status == httpx.codes.NOT_FOUND:
+        return NotFoundError(text, name, PROVIDER)
+    if error.status in (httpx.codes.BAD_REQUEST, httpx.codes.REQUEST_ENTITY_TOO_LARGE):
         return BadRequestError(text, name, PROVIDER)
     return InternalServerError(text, PROVIDER, name)
 
 
-def _too_many(error: LocalModelRefusal) -> httpx.Response:
+def _response(error: LocalModelRefusal) -> httpx.Response:
     """LiteLLM reads Retry-After from it."""
     headers = {"retry-after": error.retry_after} if error.retry_after else {}
-    return httpx.Response(429, headers=headers, request=httpx.Request("POST", "http://local/v1/chat/completions"))
+    request = httpx.Request("POST", "http://local/v1/chat/completions")
+    return httpx.Response(error.status, headers=headers, request=request)

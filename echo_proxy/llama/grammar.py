@@ -2,37 +2,35 @@
 
 import codecs
 import re
-from itertools import accumulate
+from functools import lru_cache
 from typing import Any
 
 import llama_cpp
 from llama_cpp import llama_grammar
 
 from echo_proxy.engine.chat import ChatRejected, ChatRequest
+from echo_proxy.llama.ambiguity import check_ambiguity
 from echo_proxy.llama.candidates import Candidates
+from echo_proxy.llama.library import forget_errors
+from echo_proxy.llama.schema import SchemaRefused, read_schema
+from echo_proxy.llama.schema_rules import schema_rules
 from echo_proxy.llama.vocabulary import Vocabulary
 
-_MOST_RULE_BYTES = 1 << 18
-"""A grammar is parsed on the engine's thread, while all others wait: 68 KB with 5,000 words took 36 ms."""
-_MOST_SCHEMA_CHARACTERS = 1 << 15
-"""llama-cpp-python's work grows with the square of the number of optional fields: 300 took 67 ms."""
-_DEEPEST = 1000
-"""Parentheses in parentheses. llama.cpp's parser recurses: 30,000 (a string of at most so many characters) end the
-process for want of stack; by its own rules it refuses about 1,500."""
-_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]')
-"""Texts and classes of characters, in which parentheses mean themselves."""
+_SURROGATE = re.compile(rb"\xed[\xa0-\xbf]")
 
 
 class Grammar:
     """What may come next in one answer. Wrong tokens never reach llama.cpp, which would end the process."""
 
     def __init__(self, vocabulary: Vocabulary, rules: str) -> None:
-        """Parse the rules, in GBNF with `root` as their start. Raises ChatRejected, naming response_format."""
-        self._sampler: Any = None
-        raw = rules.encode("utf-8", "replace")
-        if len(raw) <= _MOST_RULE_BYTES and b"\0" not in raw and _depth(rules) <= _DEEPEST:
-            self._sampler = llama_cpp.llama_sampler_init_grammar(vocabulary.pointer, raw, b"root")
+        """Parse the rules, in GBNF with `root` as their start, as `grammar_rules` makes them.
+
+        Others may take llama.cpp any time, and what it cannot parse it prints. Raises ChatRejected, naming
+        response_format.
+        """
+        self._sampler: Any = llama_cpp.llama_sampler_init_grammar(vocabulary.pointer, rules.encode(), b"root")
         if not self._sampler:
+            forget_errors()
             raise ChatRejected("response_format: the schema makes no grammar that llama.cpp accepts", "response_format")
         self._vocabulary = vocabulary
         self._one = Candidates(1)
@@ -62,11 +60,12 @@ class Grammar:
         before = self._decoder.getstate()
         try:
             self._decoder.decode(self._vocabulary.piece(token), token in self._vocabulary.ends)
+            # Half a surrogate, which Python finds only with its third byte: then no token could come any more.
+            return not _SURROGATE.match(self._decoder.getstate()[0])
         except UnicodeDecodeError:
             return False
         finally:
             self._decoder.setstate(before)
-        return True
 
     def close(self) -> None:
         """Free the memory. Again is no harm."""
@@ -75,25 +74,26 @@ class Grammar:
             self._sampler = None
 
 
-def _depth(rules: str) -> int:
-    steps = (1 if one == "(" else -1 for one in re.findall(r"[()]", _QUOTED.sub("", rules)))
-    return max(accumulate(steps), default=0)
-
-
 def grammar_rules(request: ChatRequest) -> str | None:
-    """The rules that an answer follows, None = any text. Raises ChatRejected, naming response_format."""
+    """The rules that an answer follows, None = any text.
+
+    Cheap for a schema that was seen lately; may be called from any thread. Raises ChatRejected, naming response_format.
+    """
     if request.grammar == "text":
         return None
     if request.json_schema is None:
         return str(llama_grammar.JSON_GBNF)
-    n_characters = len(request.json_schema)
-    if n_characters > _MOST_SCHEMA_CHARACTERS:
-        message = (
-            f"response_format: expected a schema of at most {_MOST_SCHEMA_CHARACTERS} characters, got {n_characters}"
-        )
-        raise ChatRejected(message, "response_format")
     try:
-        return str(llama_grammar.json_schema_to_gbnf(request.json_schema))
-    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
-        message = f"response_format: expected a JSON schema that llama.cpp can follow, got one with {error!r}"
+        return _rules_of_schema(request.json_schema)
+    except SchemaRefused as error:
+        raise ChatRejected(f"response_format: {error}", "response_format") from error
+    except Exception as error:  # a schema is a program that a caller wrote
+        message = f"response_format: expected a JSON schema that can be followed, got one with {type(error).__name__}"
         raise ChatRejected(message, "response_format") from error
+
+
+@lru_cache(maxsize=64)
+def _rules_of_schema(text: str) -> str:
+    schema = read_schema(text)
+    check_ambiguity(schema)
+    return schema_rules(schema)

@@ -9,7 +9,7 @@ from echo_proxy.llama.grammar import Grammar, grammar_rules
 from echo_proxy.llama.library import Weights
 from echo_proxy.llama.prompts import ChatFormat
 from echo_proxy.llama.runner import LlamaRunner
-from echo_proxy.llama.sampler import LlamaSampler
+from echo_proxy.llama.sampler import LlamaSampler, check_bias
 from echo_proxy.llama.vocabulary import Vocabulary
 
 
@@ -43,6 +43,7 @@ class LlamaLanguage:
         self._seed = seed
         self.n_vocab = self._vocabulary.n_vocab
         self.fingerprint = self._vocabulary.fingerprint
+        self.most_bytes_per_token = max(len(self._vocabulary.piece(token)) for token in range(self.n_vocab))
 
     def prompt(self, messages: Sequence[Mapping[str, str]]) -> PromptTokens:
         """See Language.prompt."""
@@ -59,6 +60,14 @@ class LlamaLanguage:
     def is_end(self, token: int) -> bool:
         """See Language.is_end."""
         return token in self._vocabulary.ends
+
+    def check(self, request: ChatRequest) -> None:
+        """Find out whether `sampler` would refuse the request; may be called from any thread.
+
+        The costly part, what a schema allows, is kept for it. Raises ChatRejected.
+        """
+        check_bias(request.sampling, self.n_vocab)
+        grammar_rules(request)
 
     def sampler(self, request: ChatRequest) -> LlamaSampler:
         """See Language.sampler."""

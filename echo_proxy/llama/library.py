@@ -178,8 +178,13 @@ def start_library() -> None:
 
 
 def last_errors() -> str:
-    """What llama.cpp said was wrong since the last load began."""
+    """What llama.cpp said was wrong since the last load began, or since these errors were forgotten."""
     return _heard.errors or "it gave no reason"
+
+
+def forget_errors() -> None:
+    """Keep what it said of one caller's request from those of others."""
+    _heard.forget()
 
 
 # ------------------------------------------------------------------ what a file says of itself

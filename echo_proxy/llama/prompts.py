@@ -9,7 +9,7 @@ from llama_cpp import llama_chat_format
 from echo_proxy.engine.chat import ChatRejected
 from echo_proxy.engine.runner import PromptTokens
 from echo_proxy.errors import LocalModelError
-from echo_proxy.llama.vocabulary import Vocabulary
+from echo_proxy.llama.vocabulary import Vocabulary, whole
 
 _TEMPLATE = "tokenizer.chat_template"
 _OWN = "chat_template."
@@ -39,12 +39,12 @@ class ChatFormat:
 
     def prompt(self, messages: Sequence[Mapping[str, str]]) -> PromptTokens:
         """See Language.prompt."""
-        texts = [{**one, "content": self._vocabulary.defuse(one["content"])} for one in messages]
+        texts = [{**one, "content": self._vocabulary.defuse(whole(one["content"]))} for one in messages]
         try:
             self._handler(llama=self._catcher, messages=texts)
         except _PromptIsReady as ready:
             return ready.prompt
-        except (ValueError, TypeError, TemplateError) as error:  # ValueError: a template's own raise_exception
+        except Exception as error:  # a template is a program: it may divide by zero, or recurse without end
             raise ChatRejected(f"messages: refused by the model's chat template: {error}", "messages") from error
         raise RuntimeError(f"expected chat format {self.name!r} to make a prompt, it made none")
 
@@ -52,9 +52,9 @@ class ChatFormat:
         """Fail at the start rather than at every request. Raises LocalModelError."""
         try:
             self.prompt([{"role": "user", "content": "hi"}])
-        except ChatRejected:
-            pass  # a template may insist on more than this one message
-        except (RuntimeError, AttributeError, LookupError, TypeError, AssertionError) as error:
+        except (RuntimeError, ChatRejected) as error:
+            if isinstance(error.__cause__, ValueError | TypeError | TemplateError):
+                return  # a template may insist on more than this one message
             message = f"chat_format: expected one that makes a prompt of text messages, got {self.name!r}: {error}"
             raise LocalModelError(message) from error
 

@@ -46,7 +46,7 @@ class LlamaSampler:
         self._end = end
         self._chain: Any = None
         self.is_greedy = grammar is None and not _changes_logits(sampling) and sampling.temperature < _COLDEST
-        _check_bias(sampling, runner.n_vocab)
+        check_bias(sampling, runner.n_vocab)
         if not self.is_greedy:
             self._chain = _chain(sampling, seed, runner.n_vocab)
         self._candidates = None if grammar is None else Candidates(runner.n_vocab)
@@ -114,7 +114,8 @@ def _changes_logits(sampling: Sampling) -> bool:
     return bool(sampling.logit_bias or is_penalised)
 
 
-def _check_bias(sampling: Sampling, n_vocab: int) -> None:
+def check_bias(sampling: Sampling, n_vocab: int) -> None:
+    """Raises ChatRejected for a token or number of logit_bias that cannot be."""
     for token, bias in sampling.logit_bias:
         if not 0 <= token < n_vocab:
             raise ChatRejected(f"logit_bias: expected tokens in [0, {n_vocab}), got {token}", "logit_bias")

@@ -59,7 +59,7 @@ class Vocabulary:
             adds_special: whether the model's usual beginning is put before it.
             knows_control: whether the names of control tokens become these tokens.
         """
-        raw = text.encode("utf-8", "replace")
+        raw = whole(text).encode()
         size = len(raw) + 8
         while True:
             tokens = (ctypes.c_int32 * size)()
@@ -87,6 +87,11 @@ class Vocabulary:
             buffer = ctypes.create_string_buffer(-size)
             size = llama_cpp.llama_token_to_piece(self.pointer, token, buffer, -size, 0, False)
         return buffer.raw[:size]
+
+
+def whole(text: str) -> str:
+    """The text with question marks for half surrogates, which JSON can bring and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _or_none(token: int) -> int | None:

@@ -12,7 +12,7 @@ from echo_proxy.engine.batch import BatchParts
 from echo_proxy.engine.batching import BatchingEngine, EngineRules
 from echo_proxy.engine.co_decode import HandOver, LittleDrafter
 from echo_proxy.engine.draft_model import ModelDrafter
-from echo_proxy.engine.gate import Gate
+from echo_proxy.engine.gate import AgreementLog, Gate, GateRejected
 from echo_proxy.engine.guesses import Drafting, Guesses
 from echo_proxy.engine.lookup import LookupDrafter
 from echo_proxy.engine.prefixes import Prefixes
@@ -87,7 +87,9 @@ def _engine(
         is_shared=options.prefix_sharing == "all",
         takes_hints=isinstance(options.drafting, LookupDrafts),
     )
-    return BatchingEngine(parts, queue, rules, lambda: _close([*freed, guesses.close]))
+    # What the model still holds goes to the vault before that writes its files, and before the model goes.
+    saving = [prefixes.save] if options.prefix_disk_mb else []
+    return BatchingEngine(parts, queue, rules, lambda: _close([*freed, *saving, guesses.close]))
 
 
 def _max_kept(loaded: Loaded) -> int:
@@ -120,8 +122,13 @@ def _drafting(options: LocalModelOptions, loaded: Loaded, freed: list[Callable[[
 
 
 def _little_drafter(wanted: CoDecoding, little: LoadedDrafts, loaded: Loaded) -> LittleDrafter:
-    gate = Gate.load(Path(wanted.gate)) if wanted.gate is not None else None
-    return LittleDrafter(little.runner, loaded.language, HandOver(wanted.fallback, wanted.window, gate))
+    names = little.weights.fingerprint, loaded.weights.fingerprint
+    try:
+        gate = Gate.load(Path(wanted.gate), *names) if wanted.gate is not None else None
+        agreement = AgreementLog(*names, path=Path(wanted.agreement)) if wanted.agreement is not None else None
+    except GateRejected as error:
+        raise LocalModelError(f"drafting: {error}") from error
+    return LittleDrafter(little.runner, loaded.language, HandOver(wanted.fallback, wanted.window, gate), agreement)
 
 
 def _check_tokens(little: LoadedDrafts, loaded: Loaded, path: str) -> None:

@@ -6,6 +6,7 @@ child.
 """
 
 import asyncio
+import faulthandler
 import logging
 import os
 import socket
@@ -20,10 +21,12 @@ from starlette.types import ASGIApp
 
 from echo_proxy.errors import LocalModelError
 from echo_proxy.local.host import Load, ModelHost
+from echo_proxy.local.native import redirect
 from echo_proxy.local.options import INSTALL, LocalModel, check_model
 from echo_proxy.local.order import Order, Reply
 from echo_proxy.local.place import LoadedModel
-from echo_proxy.local.server import build_server
+from echo_proxy.local.server import build_server, max_body
+from echo_proxy.local.watchdog import watch
 
 _KEEP_ALIVE_S = 3600
 """The client closes idle connections, never we: a request on a connection that is just being closed would be lost."""
@@ -37,27 +40,31 @@ def main(loader: Callable[[Path], Load] | None = None) -> None:
     Args:
         loader: makes, of the order's folder, what loads a model; None = llama.cpp.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # The engine's thread and the one that speaks HTTP share the interpreter: with the usual 5 ms each of the engine's
     # steps, which take about 1 ms, could wait for several requests to be parsed.
     sys.setswitchinterval(_SWITCH_S)
-    replies = _keep_stdout()
+    replies, output = _keep_outputs()
+    logging.basicConfig(stream=output, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    faulthandler.enable(output)  # after a crash the log says what Python was doing; stacks quote no values
     order = Order.from_line(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_parent, args=(sys.stdin.buffer,), name="echo-parent", daemon=True).start()
     host = ModelHost(order.group.models, (loader or _llama_cpp)(order.folder), order.group.max_loaded)
     host.start()
+    watch(host, order.group.models, output)
     error = host.wait_started()
     if error is not None:
         _send(replies, Reply(error=error))
         os._exit(_FAILED)  # the host's thread may just be trying again
-    _serve(build_server(host, order.token), replies)
+    _serve(build_server(host, order.token, max_body(order.group.models)), replies)
 
 
-def _keep_stdout() -> IO[bytes]:
-    """The pipe to the supervisor; what libraries print goes into the log instead."""
+def _keep_outputs() -> tuple[IO[bytes], IO[str]]:
+    """The pipe to the supervisor, and the log, which is Python's own; C libraries get less of it."""
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return replies
+    output = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    redirect(output.fileno())
+    sys.stdout = sys.stderr = output
+    return replies, output
 
 
 def _end_with_parent(stdin: IO[bytes]) -> None:

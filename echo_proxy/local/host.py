@@ -11,7 +11,7 @@ from echo_proxy.engine.work import Event, Failed, Job
 from echo_proxy.local.health import ModelHealth
 from echo_proxy.local.occupancy import Plan, plan_next
 from echo_proxy.local.options import LocalModel
-from echo_proxy.local.place import LoadedModel, Place
+from echo_proxy.local.place import Handover, LoadedModel, Place, submit
 
 log = logging.getLogger("echo_proxy.local")
 
@@ -65,7 +65,8 @@ class ModelHost:
         """
         self._load_model = load
         self._max_loaded = max_loaded
-        self._now = now
+        self.now = now
+        """Monotonic clock, in seconds."""
         self._spawn = spawn
         self._changed = threading.Condition()
         self._places = {model.name: Place(model) for model in models}
@@ -96,19 +97,37 @@ class ModelHost:
 
     # ------------------------------------------------------------------ from other threads
 
-    def submit(self, name: str, request: ChatRequest, deliver: Callable[[Event], None]) -> Job:
+    def submit(
+        self, name: str, request: ChatRequest, deliver: Callable[[Event], None], arrived_at: float | None = None
+    ) -> Job:
         """As Engine.submit, for the model of that name; it is loaded first where it has to be.
 
-        Raises Overloaded, ChatRejected, and ModelUnavailable for some time after it could not be loaded.
+        Args:
+            name: of the model.
+            request: what is asked.
+            deliver: as of Engine.submit.
+            arrived_at: when the request came, by the clock of the host; None = now.
+
+        Raises:
+            Overloaded, ChatRejected: as Engine.submit.
+            ModelUnavailable: for some time after it could not be loaded.
+            RuntimeError: something that nobody foresaw.
         """
         with self._changed:
-            place, now = self._places[name], self._now()
+            place, now = self._places[name], self.now()
+            arrived_at = now if arrived_at is None else arrived_at
             place.used_at = now
-            if place.loaded is not None and not place.is_leaving:
-                return place.loaded.engine.submit(request, deliver)
-            job = place.wait(request, deliver, now)
-            self._changed.notify_all()
-            return job
+            if place.loaded is None or place.is_leaving:
+                job = place.wait(request, deliver, arrived_at, now)
+                self._changed.notify_all()
+                return job
+            engine = place.loaded.engine
+            place.n_on_way += 1
+        try:
+            return submit(engine, request, deliver, arrived_at)
+        finally:
+            with self._changed:
+                place.n_on_way -= 1
 
     def healths(self) -> tuple[ModelHealth, ...]:
         """How each model is."""
@@ -121,14 +140,14 @@ class ModelHost:
             place = self._places[name]
             if place.phase in ("unloaded", "failed"):
                 place.retry_at = 0.0
-                place.ask(self._now())
+                place.ask(self.now())
                 self._changed.notify_all()
 
     def unload(self, name: str) -> bool:
         """Take the model out of the memory until somebody asks it; False = it has something to do, and stays."""
         with self._changed:
             place = self._places[name]
-            if place.standing(self._now()).is_busy or place.is_changing or place.waiting:
+            if place.standing(self.now()).is_busy or place.is_changing or place.waiting:
                 return False
             place.is_wished = False
             if place.loaded is not None:
@@ -159,13 +178,13 @@ class ModelHost:
         with self._changed:
             if self._is_closed:
                 return
-            now = self._now()
+            now = self.now()
             told = [one for place in self._places.values() for one in place.expire(now)]
             plan = self._plan(now)
             for name, place in self._places.items():
                 place.is_leaving = name == plan.leaving
                 if place.loaded is not None and place.waiting and not place.is_leaving and name != plan.close:
-                    told += place.hand_on()
+                    self._spawn_hand_on(place)
             if plan.close is not None:
                 self._begin_close(self._places[plan.close])
             if plan.load is not None:
@@ -180,7 +199,7 @@ class ModelHost:
 
     def _pause_s(self) -> float | None:
         """Until the next look is needed, unless something happens before; None = nothing will be needed."""
-        now, pauses = self._now(), list[float]()
+        now, pauses = self.now(), list[float]()
         plan = self._plan(now)
         if plan.load is not None or plan.close is not None:
             return 0.0  # it came after the last look, and so did its notification, which nobody heard
@@ -197,22 +216,36 @@ class ModelHost:
     # ------------------------------------------------------------------ what takes long
 
     def _load(self, place: Place) -> None:
-        name, began = place.model.name, self._now()
+        name, began = place.model.name, self.now()
         try:
             loaded = self._load_model(place.model)
         except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
             log.error("llama_cpp/%s could not be loaded: %s", name, error)
             with self._changed:
-                told = place.become_failed(str(error), self._now())
+                told = place.become_failed(str(error), self.now())
                 self._changed.notify_all()
+            _tell(told)
         else:
             with self._changed:
-                now = self._now()
+                now = self.now()
                 log.info("llama_cpp/%s was loaded in %.2f s", name, now - began)
-                told = place.become_ready(loaded, now - began, now)
+                handover = place.become_ready(loaded, now - began, now)
                 if self._is_closed:
                     self._begin_close(place)
                 self._changed.notify_all()
+            if handover is not None:
+                self._hand_on(handover)
+
+    def _spawn_hand_on(self, place: Place) -> None:
+        handover = place.begin_hand_on()
+        if handover is not None:
+            self._spawn(lambda: self._hand_on(handover))
+
+    def _hand_on(self, handover: Handover) -> None:
+        told = handover.run()
+        with self._changed:
+            handover.place.end_hand_on(handover)
+            self._changed.notify_all()
         _tell(told)
 
     def _begin_close(self, place: Place) -> None:

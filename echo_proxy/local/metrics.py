@@ -13,6 +13,7 @@ _FACTS: tuple[tuple[str, str, str, Callable[[ModelHealth], float]], ...] = (
     ("running", "gauge", "Requests that are answered now.", lambda one: one.status.n_running),
     ("wait_seconds", "gauge", "Probable wait of a new request.", lambda one: one.status.wait_s),
     ("service_seconds", "gauge", "Moving average from queue to end.", lambda one: one.status.service_s),
+    ("busy_seconds", "gauge", "How long the engine's present step has taken.", lambda one: one.status.busy_s),
     ("is_loaded", "gauge", "1 when the model is in memory.", lambda one: one.phase == "ready"),
     ("loads_total", "counter", "How often the model was loaded.", lambda one: one.n_loads),
     ("load_seconds", "gauge", "How long it took last time.", lambda one: one.load_s),

@@ -8,8 +8,9 @@ from typing import Any
 
 from echo_proxy.engine.chat import ChatRejected
 from echo_proxy.engine.work import Finished, Overloaded, TokenChance, Usage
+from echo_proxy.local.encoding import encode_json
 from echo_proxy.local.place import ModelUnavailable
-from echo_proxy.local.wire import HttpReply, dump
+from echo_proxy.local.wire import HttpReply
 
 _LEAST_LOGPROB = -9999.0
 """What OpenAI writes for impossible tokens; JSON has no -inf."""
@@ -72,7 +73,7 @@ class ChunkWriter:
 
 def event(content: object) -> bytes:
     """One server-sent event."""
-    return b"data: " + dump(content) + b"\n\n"
+    return b"data: " + encode_json(content) + b"\n\n"
 
 
 def usage(taken: Usage) -> dict[str, Any]:
@@ -145,7 +146,7 @@ class Refusal(Exception):
 
     def reply(self) -> HttpReply:
         """As a whole answer."""
-        return HttpReply(self.status, dump(self.content()), retry_after_s=self.retry_after_s)
+        return HttpReply(self.status, encode_json(self.content()), retry_after_s=self.retry_after_s)
 
 
 def refusal_of(error: ChatRejected | Overloaded | RuntimeError) -> Refusal:

@@ -82,6 +82,8 @@ class CoDecoding(BaseModel):
     """Tokens after which it must hand over."""
     gate: str | None = None
     """A file made by `echo-proxy gate`, which decides in place of `fallback`."""
+    agreement: str | None = None
+    """A file in which it is noted where both models agree: `echo-proxy gate` fits a gate to it. Numbers, no texts."""
     n_gpu_layers: int = Field(default=0, ge=-1)
     """Layers of the smaller model on the GPU; -1 = all."""
 
@@ -163,6 +165,10 @@ class LocalModelOptions(BaseModel):
     """A request that would probably wait longer than this in the queue gets HTTP 429 at once."""
     max_wait_s: float = Field(default=30.0, gt=0, le=3600)
     """Longest wait of a request, in seconds, while the model is being loaded or restarted; then it gets HTTP 503."""
+    max_step_s: float = Field(default=60.0, gt=0, le=3600)
+    """Longest step of the engine, in seconds. When one takes longer, its process is taken for stuck: it ends and is
+    started again. A step reads at most n_batch tokens of prompts; where a large model on a slow CPU reads few of them a
+    second, make this longer or n_batch smaller."""
 
     @model_validator(mode="after")
     def _check_cache(self) -> Self:
@@ -239,8 +245,11 @@ def _with_absolute_paths(options: LocalModelOptions, folder: Path) -> LocalModel
     drafting = options.drafting
     if isinstance(drafting, ModelDrafts | CoDecoding):
         drafting = drafting.model_copy(update={"path": absolute(drafting.path)})
-    if isinstance(drafting, CoDecoding) and drafting.gate is not None:
-        drafting = drafting.model_copy(update={"gate": absolute(drafting.gate)})
+    if isinstance(drafting, CoDecoding):
+        files = {name: getattr(drafting, name) for name in ("gate", "agreement")}
+        drafting = drafting.model_copy(
+            update={name: absolute(path) for name, path in files.items() if path is not None}
+        )
     return options.model_copy(update={"path": absolute(options.path), "drafting": drafting})
 
 
@@ -270,10 +279,14 @@ def check_model(model: LocalModel) -> None:
     drafting = model.options.drafting
     if isinstance(drafting, ModelDrafts | CoDecoding):
         _check_file(model, "drafting.", drafting.path)
-    if isinstance(drafting, CoDecoding) and drafting.gate is not None and not Path(drafting.gate).is_file():
-        raise LocalModelError(
-            f"llama_cpp/{model.name}: model_info.llama_cpp.drafting.gate: expected a file, got {drafting.gate}"
-        )
+    if isinstance(drafting, CoDecoding):
+        field = f"llama_cpp/{model.name}: model_info.llama_cpp.drafting"
+        if drafting.gate is not None and not Path(drafting.gate).is_file():
+            raise LocalModelError(f"{field}.gate: expected a file, got {drafting.gate}")
+        if drafting.agreement is not None and not Path(drafting.agreement).parent.is_dir():
+            raise LocalModelError(
+                f"{field}.agreement: expected a file in a folder that exists, got {drafting.agreement}"
+            )
 
 
 def _check_file(model: LocalModel, prefix: str, path: str) -> None:

@@ -1,8 +1,11 @@
 """One model of a process: loaded or not, with those who wait until it is."""
 
+import logging
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Protocol
 
 from echo_proxy.engine.chat import ChatRejected, ChatRequest
@@ -10,6 +13,8 @@ from echo_proxy.engine.work import Engine, EngineStatus, Event, Failed, Job, Ove
 from echo_proxy.local.health import ModelHealth, Phase
 from echo_proxy.local.occupancy import Standing
 from echo_proxy.local.options import LocalModel
+
+log = logging.getLogger("echo_proxy.local")
 
 _TURN_S = 0.5
 """Shortest turn of a model that others wait for. guess, not yet measured"""
@@ -47,14 +52,32 @@ class LoadedModel(Protocol):
         ...
 
 
+def submit(engine: Engine, request: ChatRequest, deliver: Callable[[Event], None], arrived_at: float) -> Job:
+    """As Engine.submit, but what nobody foresaw is a RuntimeError: it fails this request, and no other."""
+    try:
+        return engine.submit(request, deliver, arrived_at=arrived_at)
+    except (Overloaded, ChatRejected, RuntimeError):
+        raise
+    except Exception as error:
+        # Its message may quote the request, and a log keeps no prompts: the caller alone is told.
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        log.error("a request failed: %s in %s, line %s", type(error).__name__, where.filename, where.lineno)
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
 class WaitingJob(Job):
     """A request for a model that is not loaded yet; later it stands for the engine's own job."""
 
-    __slots__ = ("_inner", "until")
+    __slots__ = ("_inner", "arrived_at", "deadline_at", "until")
 
-    def __init__(self, request: ChatRequest, deliver: Callable[[Event], None], until: float) -> None:
+    def __init__(
+        self, request: ChatRequest, deliver: Callable[[Event], None], arrived_at: float, longest_s: float
+    ) -> None:
         super().__init__(request, deliver)
-        self.until = until
+        self.arrived_at = arrived_at
+        """When it reached the process; its deadline counts from then, however long the model is being loaded."""
+        self.deadline_at = arrived_at + (request.service.deadline_s or inf)
+        self.until = min(arrived_at + longest_s, self.deadline_at)
         """When it is told that the model did not come."""
         self._inner: Job | None = None
 
@@ -66,13 +89,30 @@ class WaitingJob(Job):
 
     def hand_on(self, engine: Engine) -> Failed | None:
         """Give it to the engine; what it says against it."""
+        if self.is_cancelled:
+            return None
         try:
-            self._inner = engine.submit(self.request, self.deliver)
+            self._inner = submit(engine, self.request, self.deliver, self.arrived_at)
         except (Overloaded, ChatRejected, RuntimeError) as error:
             return Failed(error)
         if self.is_cancelled:  # while it was handed on
             self._inner.cancel()
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """Requests that had waited, on their way to their engine. Turning them into tokens takes long: without a lock."""
+
+    place: "Place"
+    """Whose `n_on_way` counts them until they are there."""
+    engine: Engine
+    jobs: tuple[WaitingJob, ...]
+
+    def run(self) -> list[tuple[Job, Failed]]:
+        """Give them to the engine; returns what it refused, and why."""
+        told = [(job, job.hand_on(self.engine)) for job in self.jobs]
+        return [(job, failed) for job, failed in told if failed is not None]
 
 
 class Place:
@@ -89,6 +129,8 @@ class Place:
         self.asked_at: float | None = None
         self.used_at = 0.0
         self.retry_at = 0.0
+        self.n_on_way = 0
+        """Requests that are being given to the engine, which must stay until they are there."""
         self._turn_ends_at = 0.0
         self._n_failures = 0
         # Of engines that are closed, and of requests that reached none:
@@ -101,7 +143,7 @@ class Place:
         is_busy = False
         if self.loaded is not None:
             status = self.loaded.engine.status()
-            is_busy = status.n_running + status.n_waiting > 0
+            is_busy = status.n_running + status.n_waiting + self.n_on_way > 0
         if is_busy:
             self.used_at = now
         return Standing(
@@ -119,7 +161,7 @@ class Place:
 
     # ------------------------------------------------------------------ requests
 
-    def wait(self, request: ChatRequest, deliver: Callable[[Event], None], now: float) -> Job:
+    def wait(self, request: ChatRequest, deliver: Callable[[Event], None], arrived_at: float, now: float) -> Job:
         """Let a request wait for the model. Raises Overloaded, ModelUnavailable."""
         if self.phase == "failed" and now < self.retry_at:
             self._count("unavailable", 1)
@@ -133,8 +175,7 @@ class Place:
                 f"expected at most {room} requests until llama_cpp/{self.model.name} is loaded, this is one more",
                 self._usual_wait_s,
             )
-        longest = options.max_wait_s
-        job = WaitingJob(request, deliver, now + min(longest, request.service.deadline_s or longest))
+        job = WaitingJob(request, deliver, arrived_at, options.max_wait_s)
         self.waiting.append(job)
         self.ask(now)
         return job
@@ -160,20 +201,30 @@ class Place:
         if not self.waiting:
             self.asked_at = None
         self._count("unavailable", len(late))
-        name, wait_s = self.model.name, self.model.options.max_wait_s
-        error = ModelUnavailable(
-            f"llama_cpp/{name} was not loaded in time (max_wait_s: {wait_s:g})", self._usual_wait_s
-        )
-        return [(job, Failed(error)) for job in late]
+        return [(job, Failed(self._too_late(job, now))) for job in late]
 
-    def hand_on(self) -> list[tuple[Job, Failed]]:
-        """Give the engine all that waited; returns what it refused, and why."""
+    def _too_late(self, job: WaitingJob, now: float) -> Overloaded | ModelUnavailable:
+        name, wait_s = self.model.name, self.model.options.max_wait_s
+        if job.deadline_at <= now:  # as the engine's queue would say it
+            waited_s = now - job.arrived_at
+            return Overloaded(
+                f"its deadline can no longer be met after {waited_s:.1f} s, in which llama_cpp/{name} was not loaded",
+                self._usual_wait_s,
+            )
+        return ModelUnavailable(f"llama_cpp/{name} was not loaded in time (max_wait_s: {wait_s:g})", self._usual_wait_s)
+
+    def begin_hand_on(self) -> Handover | None:
+        """All that waited shall go to the engine; None = nobody did. `end_hand_on` follows it."""
         self.asked_at = None
-        if self.loaded is None:
-            return []
-        waited, self.waiting = self.waiting, deque()
-        told = [(job, job.hand_on(self.loaded.engine)) for job in waited if not job.is_cancelled]
-        return [(job, failed) for job, failed in told if failed is not None]
+        if self.loaded is None or not self.waiting:
+            return None
+        waited, self.waiting = tuple(self.waiting), deque()
+        self.n_on_way += len(waited)
+        return Handover(self, self.loaded.engine, waited)
+
+    def end_hand_on(self, handover: Handover) -> None:
+        """They are there, or were refused."""
+        self.n_on_way -= len(handover.jobs)
 
     # ------------------------------------------------------------------ phases
 
@@ -181,15 +232,15 @@ class Place:
         """It is being loaded."""
         self.phase, self.is_changing = "loading", True
 
-    def become_ready(self, loaded: LoadedModel, load_s: float, now: float) -> list[tuple[Job, Failed]]:
-        """It is in memory; as `hand_on`."""
+    def become_ready(self, loaded: LoadedModel, load_s: float, now: float) -> Handover | None:
+        """It is in memory; as `begin_hand_on`."""
         self.phase, self.is_changing, self.is_wished = "ready", False, False
         self.loaded, self.used_at, self._n_failures = loaded, now, 0
         self._turn_ends_at = now + max(_TURN_S, _LOADS_PER_TURN * load_s)
         self._health = replace(
             self._health, n_ctx=loaded.n_ctx, load_s=load_s, n_loads=self._health.n_loads + 1, error=None
         )
-        return self.hand_on()
+        return self.begin_hand_on()
 
     def become_failed(self, reason: str, now: float) -> list[tuple[Job, Failed]]:
         """It could not be loaded; all who wait are told so."""

@@ -46,6 +46,8 @@ class LocalModelStatus:
     """How long a new request will probably wait."""
     service_s: float = 0.0
     """Moving average of the time from leaving the queue to the end of the answer."""
+    busy_s: float = 0.0
+    """How long its engine's present step has taken."""
     counts: Mapping[str, float] = field(default_factory=dict)
     """Sums since its process started, such as `prompt_tokens`."""
 
@@ -84,6 +86,7 @@ def status_of(model: LocalModel, process: ProcessView, health: ModelHealth | Non
         n_running=status.n_running,
         wait_s=status.wait_s,
         service_s=status.service_s,
+        busy_s=status.busy_s,
         counts=status.counts,
     )
 

@@ -5,7 +5,6 @@ interpreter, routing and request objects cost more than the rest of the path.
 """
 
 import asyncio
-import json
 from collections import deque
 from dataclasses import dataclass
 
@@ -16,6 +15,10 @@ from echo_proxy.engine.work import Event
 
 class ClientGone(Exception):
     """Nobody reads the answer any more."""
+
+
+class BodyTooLong(Exception):
+    """More was sent than is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +32,18 @@ class HttpReply:
     """Whole seconds."""
 
 
-async def read_body(receive: Receive) -> bytes:
-    """All of the request's body. Raises ClientGone."""
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """All of the request's body. Raises ClientGone, and BodyTooLong before more than `max_bytes` are kept."""
     parts: list[bytes] = []
+    n_bytes = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         parts.append(message.get("body", b""))
+        n_bytes += len(parts[-1])
+        if n_bytes > max_bytes:
+            raise BodyTooLong
         if not message.get("more_body", False):
             return b"".join(parts)
 
@@ -59,11 +66,6 @@ async def begin_events(send: Send) -> None:
 async def write_events(send: Send, body: bytes, *, is_last: bool = False) -> None:
     """Send some of them at once."""
     await send({"type": "http.response.body", "body": body, "more_body": not is_last})
-
-
-def dump(content: object) -> bytes:
-    """As JSON, without spaces."""
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class Mailbox:

@@ -64,7 +64,6 @@ class Bench:
     engine: BatchingEngine
     runner: FakeRunner
     language: FakeLanguage
-    prefixes: Prefixes
 
     def send(self, request: ChatRequest) -> tuple[Job, Mail]:
         """Submit it."""
@@ -94,6 +93,21 @@ def spelt(tokens: list[int]) -> str:
     return "".join(ALPHABET[token] for token in tokens[:end])
 
 
+def batch_parts(
+    runner: FakeRunner,
+    *,
+    drafting: bool = False,
+    ram_bytes: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> BatchParts:
+    """What a batch over the fake runner works with."""
+    language = FakeLanguage(runner)
+    prefixes = Prefixes(runner, Vault(ram_bytes, 0, None, "fake"), min_saved=4)
+    lookup = Drafting(LookupDrafter(language.is_end), 8, 2) if drafting else None
+    guesses = Guesses(runner, language, prefixes, lookup, time.perf_counter)
+    return BatchParts(runner, language, prefixes, guesses, StepLimits(runner.n_batch, 16), clock)
+
+
 @contextmanager
 def running(
     runner: FakeRunner | None = None,
@@ -103,22 +117,18 @@ def running(
     drafting: bool = False,
     is_shared: bool = True,
     ram_bytes: int = 0,
+    clock: Callable[[], float] = time.monotonic,
     **limits: float,
 ) -> Iterator[Bench]:
     """An engine over the fake runner."""
     runner = runner or FakeRunner(n_seats=3 * n_parallel, n_cells=512, n_batch=32, n_vocab=len(ALPHABET))
-    language = FakeLanguage(runner)
-    vault = Vault(ram_bytes, 0, None, "fake")
-    prefixes = Prefixes(runner, vault, min_saved=4)
-    lookup = Drafting(LookupDrafter(language.is_end), 8, 2) if drafting else None
-    guesses = Guesses(runner, language, prefixes, lookup, time.perf_counter)
-    parts = BatchParts(runner, language, prefixes, guesses, StepLimits(runner.n_batch, 16), time.monotonic)
+    parts = batch_parts(runner, drafting=drafting, ram_bytes=ram_bytes, clock=clock)
     rules = QueueLimits(n_parallel=n_parallel, n_cells=runner.n_cells, **limits)  # type: ignore[arg-type]
     engine = BatchingEngine(
         parts, AdmissionQueue(rules, Forecast()), EngineRules(n_ctx, n_parallel, is_shared, True), runner.close
     )
+    assert isinstance(parts.language, FakeLanguage)
     try:
-        yield Bench(engine, runner, language, prefixes)
+        yield Bench(engine, runner, parts.language)
     finally:
         engine.close()
-        vault.close()

@@ -47,6 +47,7 @@ class FakeLanguage:
 
     n_vocab = len(ALPHABET)
     fingerprint = "characters"
+    most_bytes_per_token = 1
 
     def __init__(self, runner: FakeRunner) -> None:
         self._runner = runner
@@ -67,6 +68,11 @@ class FakeLanguage:
     def is_end(self, token: int) -> bool:
         """See Language."""
         return token == END
+
+    def check(self, request: ChatRequest) -> None:
+        """See Language; JSON is refused here, a schema only when its sampler is made."""
+        if request.grammar == "json" and request.json_schema is None:
+            raise ChatRejected("response_format: expected no JSON", "response_format")
 
     def sampler(self, request: ChatRequest) -> FakeSampler:
         """See Language; a grammar is refused."""

@@ -166,7 +166,7 @@ class SimulatedEngine:
         for other in self._waiters:
             self.fates[other].n_overtaken += self.fates[other].admitted_at is None
 
-    def _pause(self, number: int) -> None:
+    def _pause(self, number: int, *, is_short: bool = False) -> None:
         seat = self._seats.pop(number)
         n_new = seat.n_written - seat.waiter.n_done
         waiter = replace(
@@ -174,7 +174,8 @@ class SimulatedEngine:
             n_prompt_tokens=seat.waiter.n_prompt_tokens + n_new,
             most_tokens=seat.waiter.most_tokens - n_new,
             n_done=seat.n_written,
-            n_pauses=seat.waiter.n_pauses + 1,
+            n_pauses=seat.waiter.n_pauses + (not is_short),
+            n_shortages=seat.waiter.n_shortages + is_short,
         )
         self.fates[number].n_pauses += 1
         self._waiters[number] = waiter
@@ -183,7 +184,7 @@ class SimulatedEngine:
     def _make_room(self) -> None:
         """The engine's own pause when predictions were too short: the least urgent goes back."""
         while len(self._seats) > 1 and self._n_free() < len(self._seats):
-            self._pause(max(self._seats, key=lambda one: (-self._seats[one].waiter.priority, one)))
+            self._pause(max(self._seats, key=lambda one: (-self._seats[one].waiter.priority, one)), is_short=True)
 
     def _run_batch(self) -> None:
         n_read = n_rows = 0

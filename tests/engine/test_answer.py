@@ -1,3 +1,5 @@
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +49,25 @@ def test_characters_are_never_cut() -> None:
 
     assert "".join(released) == "für 你"
     assert all("\ufffd" not in text for text in released)
+
+
+def test_many_stop_texts_cost_little() -> None:
+    """What may begin one is looked up, not compared with each: counted in texts compared, not in time."""
+    compared = 0
+
+    class Counted(str):
+        __slots__ = ()
+
+        def startswith(self, *args: Any) -> bool:
+            nonlocal compared
+            compared += 1
+            return super().startswith(*args)
+
+    stop = [Counted(f"{number:02d}" * 250) for number in range(64)]
+    released, answer = _run([b"63"] * 249, [*stop])
+
+    assert "".join(released) == answer.text == "63" * 249
+    assert compared <= 249 * 2
 
 
 @given(st.text("ab#é"), st.lists(st.text("ab#", min_size=1), max_size=3), st.integers(1, 4))

@@ -1,20 +1,25 @@
 """Many requests share a model, and each gets what it would have got alone."""
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from echo_proxy.engine.chat import ChatRejected, Sampling, Service
+from echo_proxy.engine.chat import ChatRejected, ChatRequest, Sampling, Service
 from echo_proxy.engine.runner import Logits
-from echo_proxy.engine.work import Failed, Overloaded
-from tests.engine.engines import ask, running
-from tests.engine.language_fake import ALPHABET
+from echo_proxy.engine.work import Event, Failed, Finished, Overloaded, Piece
+from tests.engine.engines import Mail, ask, running
+from tests.engine.language_fake import ALPHABET, FakeSampler
 from tests.engine.runner_fake import FakeRunner, Rule, following, hashed
 
+T = TypeVar("T")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 NEVER_ENDS = following(len(ALPHABET), lambda tokens: 1 + len(tokens) % 26)
 """A model whose answers have no end."""
@@ -30,10 +35,38 @@ def slowly(rule: Rule) -> Rule:
     return slow
 
 
-def endless(**sizes: int) -> FakeRunner:
+class Gate:
+    """A model that computes nothing before the gate is opened."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.opens, self.is_reached = threading.Event(), threading.Event()
+        self._rule = rule
+
+    def passed(self, then: Callable[[], T]) -> T:
+        """Its result, once the gate is open."""
+        self.is_reached.set()
+        assert self.opens.wait(60)
+        return then()
+
+    def __call__(self, tokens: Sequence[int]) -> Logits:
+        """See Rule."""
+        return self.passed(lambda: self._rule(tokens))
+
+
+@dataclass
+class Clock:
+    """Stands still but when it is moved."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        """Monotonic seconds."""
+        return self.now
+
+
+def endless(n_seats: int = 12, n_cells: int = 512) -> FakeRunner:
     """A model whose answers end with max_tokens."""
-    sizes = {"n_seats": 12, "n_cells": 512, "n_batch": 32, **sizes}
-    return FakeRunner(n_vocab=len(ALPHABET), rule=NEVER_ENDS, **sizes)
+    return FakeRunner(n_seats, n_cells, 32, len(ALPHABET), rule=NEVER_ENDS)
 
 
 @settings(max_examples=25)
@@ -113,14 +146,33 @@ def test_the_length_of_an_answer_is_bounded() -> None:
 
 def test_a_prompt_that_is_too_long_is_refused() -> None:
     """At once, with the number of tokens."""
-    with running(n_ctx=10) as bench, pytest.raises(ChatRejected, match=r"expected fewer than 10 tokens.*got 12"):
-        bench.engine.submit(ask("a" * 12), print)
+    with running(n_ctx=10) as bench, pytest.raises(ChatRejected, match=r"expected fewer than 10 tokens.*got 10"):
+        bench.engine.submit(ask("a" * 10), print)
+
+
+def test_a_text_that_cannot_fit_is_not_even_tokenized() -> None:
+    """Longer than the longest pieces would make it: nobody waits for its tokens to be counted."""
+    with running(n_ctx=10) as bench, pytest.raises(ChatRejected, match=r"got at least 12") as caught:
+        bench.engine.submit(ask("-" * 12), print)  # a dash has no token here
+
+    assert caught.value.code == "context_length_exceeded"
+
+
+def test_long_hints_are_cut_before_they_are_tokenized() -> None:
+    """Four hints, each as long as the context can be; the rest costs nothing."""
+    hints = ("a" * 10 + "-", *"abc", "-")
+    with running(n_ctx=10, drafting=True) as bench:
+        end = bench.answer(ask("b", max_tokens=3, service=Service(hints=hints)))
+
+        assert end.text == bench.text(ask("b", max_tokens=3))
 
 
 def test_what_cannot_be_sampled_is_refused() -> None:
-    """The caller is told; the engine goes on."""
+    """Where that can be seen at once, at once; else the caller is told later. The engine goes on."""
     with running() as bench:
-        event = bench.send(ask("a", grammar="json"))[1].end()
+        with pytest.raises(ChatRejected, match="expected no JSON"):
+            bench.send(ask("a", grammar="json"))
+        event = bench.send(ask("a", grammar="json", json_schema="{}"))[1].end()
         text = bench.answer(ask("a")).text
 
         assert isinstance(event, Failed)
@@ -167,6 +219,146 @@ def test_chances_of_a_stream_come_with_its_pieces() -> None:
         mail.finished()
 
     assert [one for piece in mail.pieces for one in piece.chances] == list(whole.chances)
+
+
+# ------------------------------------------------------------------ one request's own fault
+
+
+class _Blunt(FakeSampler):
+    """Raises at its third draw."""
+
+    def draw(self, row: int) -> int:
+        if len(self.seen) == 2:
+            raise ValueError("probabilities contain NaN")
+        return super().draw(row)
+
+
+@pytest.mark.parametrize("drafting", [False, True])
+def test_a_sampler_that_fails_ends_its_own_request(drafting: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others in the batch go on, and its seat is free again."""
+    with running(endless(), drafting=drafting) as bench:
+        make = bench.language.sampler
+        monkeypatch.setattr(
+            bench.language,
+            "sampler",
+            lambda request: _Blunt(bench.runner, request) if request.sampling.seed == 13 else make(request),
+        )
+        bad = ask("abcabc", max_tokens=20, sampling=Sampling(temperature=0.0, seed=13))
+        good = [ask(letter, max_tokens=20) for letter in "def"]
+        mails = [bench.send(request)[1] for request in (bad, *good)]
+        event, *ends = [mail.end() for mail in mails]
+        again = bench.answer(ask("abcabc", max_tokens=20)).text
+
+        assert isinstance(event, Failed)
+        assert str(event.error) == "this request failed: ValueError: probabilities contain NaN"
+        assert [end.text for end in ends if isinstance(end, Finished)] == [bench.text(request) for request in good]
+        assert again == bench.text(ask("abcabc", max_tokens=20))
+        assert bench.engine.status().n_served == 5
+
+
+def test_no_memory_for_a_sampler_ends_its_own_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as for a grammar that grows without bounds; the engine goes on."""
+
+    def fail(request: ChatRequest) -> FakeSampler:
+        raise MemoryError
+
+    with running() as bench:
+        with monkeypatch.context() as patched:
+            patched.setattr(bench.language, "sampler", fail)
+            event = bench.send(ask("a"))[1].end()
+        text = bench.answer(ask("a")).text
+
+        assert isinstance(event, Failed)
+        assert "MemoryError" in str(event.error)
+        assert text == bench.text(ask("a"))
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_caller_that_cannot_be_told_ends_its_own_request(is_streamed: bool) -> None:
+    """Its stream ends with the first piece that does not arrive; others hear what they asked."""
+    heard: list[Event] = []
+
+    def deliver(event: Event) -> None:
+        heard.append(event)
+        raise OSError("the loop is closed")
+
+    with running(endless()) as bench:
+        bench.engine.submit(ask("a", max_tokens=30, is_streamed=is_streamed), deliver)
+        text = bench.answer(ask("b", max_tokens=30)).text
+        bench.wait(lambda: bench.engine.status().n_served == 2)
+
+        assert text == bench.text(ask("b", max_tokens=30))
+        assert [type(event) for event in heard] == ([Piece, Failed] if is_streamed else [Finished])
+        assert all(sampler.is_closed for sampler in bench.language.samplers)
+
+
+# ------------------------------------------------------------------ what others see
+
+
+def test_an_answer_is_counted_before_it_is_told() -> None:
+    """Whoever hears its end and asks at once finds it among those that were served."""
+    seen: list[tuple[int, int]] = []
+    done = threading.Event()
+
+    def deliver(event: Event) -> None:
+        status = bench.engine.status()
+        seen.append((status.n_served, status.n_running))
+        done.set()
+
+    with running() as bench:
+        bench.engine.submit(ask("a"), deliver)
+        assert done.wait(60)
+
+    assert seen == [(1, 0)]
+
+
+@pytest.mark.parametrize("where", ["decode", "sampler"])
+def test_a_step_that_hangs_is_seen(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long it takes is told at once, by an engine that does nothing else any more; idle, it takes no time."""
+    clock = Clock()
+    gate = Gate(NEVER_ENDS)
+    runner = FakeRunner(n_seats=4, n_vocab=len(ALPHABET), rule=gate if where == "decode" else NEVER_ENDS)
+    with running(runner, clock=clock) as bench:
+        make = bench.language.sampler
+        if where == "sampler":
+            monkeypatch.setattr(bench.language, "sampler", lambda request: gate.passed(lambda: make(request)))
+        _, mail = bench.send(ask("a", max_tokens=3))
+        assert gate.is_reached.wait(60)
+        clock.now += 42.0
+        with ThreadPoolExecutor(1) as others:
+            hung = others.submit(bench.engine.status)
+            others.submit(bench.send, ask("b")).result(timeout=60)
+            status = hung.result(timeout=60)
+        gate.opens.set()
+        mail.finished()
+        bench.wait(lambda: bench.engine.status().n_served == 2)
+        bench.wait(lambda: bench.engine.status().busy_s == 0)
+
+    assert (status.busy_s, status.n_running) == (42.0, 1)
+
+
+def test_time_before_the_engine_counts() -> None:
+    """A request that waited for its model to be loaded has waited: its deadline does not begin again."""
+    clock = Clock(100.0)
+    with running(clock=clock) as bench:
+        mail, late = Mail(), Mail()
+        bench.engine.submit(ask("a"), mail.events.put, arrived_at=95.0)
+        usage = mail.finished().usage
+        bench.engine.submit(ask("a", service=Service(deadline_s=4.0)), late.events.put, arrived_at=95.0)
+        event = late.end()
+
+    assert usage.queue_s == 5.0
+    assert isinstance(event, Failed)
+    assert isinstance(event.error, Overloaded)
+
+
+def test_loading_is_no_queueing() -> None:
+    """Who waited long for the model to be loaded is not refused because the queue allows short waits only."""
+    with running(clock=Clock(1000.0), max_queue_s=5.0) as bench:
+        mail = Mail()
+        bench.engine.submit(ask("a"), mail.events.put, arrived_at=900.0)
+
+        assert mail.finished().usage.queue_s == 100.0
 
 
 # ------------------------------------------------------------------ prefixes
@@ -232,6 +424,21 @@ def test_wrong_hints_change_nothing() -> None:
 
 
 # ------------------------------------------------------------------ when it is too much
+
+
+def test_requests_that_ran_out_of_cells_do_not_come_and_go() -> None:
+    """Answers of 300 tokens in 700 cells, when half is expected: those that do not fit wait, and are not paused again
+    at every step."""
+    gate = Gate(NEVER_ENDS)
+    runner = FakeRunner(12, 700, 32, len(ALPHABET), rule=gate)
+    with running(runner, n_ctx=400, ram_bytes=10**6, max_queue_s=600.0) as bench:
+        mails = [bench.send(ask(letter, max_tokens=300))[1] for letter in "abcdefgh"]
+        gate.opens.set()
+        texts = [mail.finished().text for mail in mails]
+        counts = bench.engine.status().counts
+
+        assert [len(text) for text in texts] == [300] * 8
+        assert 1 <= counts["pauses"] <= 8
 
 
 def test_too_many_requests_are_refused() -> None:
@@ -303,5 +510,22 @@ def test_closing_tells_those_who_wait() -> None:
 
         assert [type(event) for event in events] == [Failed, Failed]
         assert bench.runner.is_closed
+        assert all(sampler.is_closed for sampler in bench.language.samplers)
+        assert bench.engine.status().n_served == 2
         with pytest.raises(Overloaded):
             bench.engine.submit(ask("c"), print)
+
+
+def test_what_left_the_queue_is_freed_though_nothing_else_is_to_do() -> None:
+    """A waiting one that was cancelled holds nothing when the engine falls idle, such as a state that was pinned."""
+    gate = Gate(NEVER_ENDS)
+    with running(FakeRunner(n_seats=4, n_vocab=len(ALPHABET), rule=gate), n_parallel=1) as bench:
+        _, mail = bench.send(ask("a", max_tokens=1))
+        assert gate.is_reached.wait(60)
+        waiting, _ = bench.send(ask("b"))
+        waiting.cancel()
+        assert bench.engine.status().n_waiting == 0
+        gate.opens.set()
+        mail.finished()
+
+        bench.wait(lambda: not bench.engine._left)

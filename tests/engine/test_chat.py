@@ -72,6 +72,13 @@ def test_json_schema_is_taken_from_either_place() -> None:
         ({"temperature": "hot"}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"stop": [""]}, "stop.0"),
+        ({"stop": ["x"] * 65}, "stop"),
+        ({"stop": ["x" * 501]}, "stop.0"),
+        ({"stop": "x" * 501}, "stop.0"),
+        ({"logit_bias": {str(token): 1 for token in range(1001)}}, "logit_bias"),
+        ({"logit_bias": {"9" * 5000: 1}}, "logit_bias"),
+        ({"logit_bias": {"1_0": 1}}, "logit_bias"),
+        ({"n": 10**5000}, "n"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
@@ -113,3 +120,43 @@ def test_service_and_logprobs_are_read() -> None:
     assert found.service == Service("key:1", 3, 2.5, ("a", "b"))
     assert found.n_logprobs == 4
     assert (plain.n_logprobs, plain.service) == (None, Service())
+
+
+def test_messages_of_refusals_are_short_and_whole() -> None:
+    """However long the names that a caller sends are, and with half characters in them."""
+    for more in ({"logit_bias": {f"k{i}": 1 for i in range(1000)}}, {"\ud83d" * 10000: 1}, {"n": "\ud83d" * 10000}):
+        with pytest.raises(ChatRejected) as caught:
+            parse_chat(_body(**more))
+
+        assert len(str(caught.value)) <= 500
+        assert len(caught.value.field or "") <= 500
+        assert f"{caught.value}{caught.value.field}".encode()
+
+
+def test_long_hints_are_cut() -> None:
+    """They only speed an answer up: no reason to refuse it."""
+    chat = parse_chat(_body(echo_service={"hints": ["x" * 10**6, "y"]}))
+
+    assert chat.service.hints == ("x" * 20_000, "y")
+
+
+def test_a_schema_that_is_too_deep_is_refused() -> None:
+    """RecursionError would be nobody's to catch."""
+    schema: dict[str, Any] = {}
+    for _ in range(3000):
+        schema = {"items": schema}
+    with pytest.raises(ChatRejected) as caught:
+        parse_chat(_body(response_format={"type": "json_object", "schema": schema}))
+
+    assert (caught.value.field or "").startswith("response_format")
+
+
+def test_half_characters_are_question_marks() -> None:
+    """JSON can bring them in every text."""
+    parts = [{"type": "text", "text": "c\ud83d"}]
+    messages = [{"role": "user", "content": "a\ud83d"}, {"role": "user", "content": parts}]
+    chat = parse_chat({"messages": messages, "stop": ["\ud83d"], "echo_service": {"hints": ["h\ud83d"]}})
+
+    assert [one["content"] for one in chat.messages] == ["a?", "c?"]
+    assert (chat.stop, chat.service.hints) == (("?",), ("h?",))
+    assert parse_chat(_body(stop="x\ud83d")).stop == ("x?",)

@@ -29,7 +29,7 @@ class Desk:
 
     def look(self, prompt: list[int], domain: str = "a") -> tuple[int, int]:
         match = self.prefixes.look(domain, prompt)
-        return match.n_ready, match.n_coming
+        return match.n_known, match.n_coming
 
     def sit(self, prompt: list[int], domain: str = "a") -> Seating:
         place = self.prefixes.seat(domain, prompt)
@@ -144,6 +144,34 @@ def test_a_prompt_has_tokens() -> None:
     """Nothing cannot be seated."""
     with pytest.raises(ValueError, match="at least one token"):
         Desk().prefixes.seat("a", [])
+
+
+def test_only_what_live_seats_have_costs_no_cells() -> None:
+    """A kept text counts as free until a prompt takes it over, and a restored state is a copy."""
+    desk = Desk()
+    prompt = [*BLOCK, 7, 7]
+    live = desk.read(BLOCK)
+    of_live = desk.prefixes.n_new_cells("a", prompt)
+    desk.prefixes.retire(live.seat, BLOCK)
+    of_kept = desk.prefixes.n_new_cells("a", prompt)
+    desk.prefixes.save()
+    of_saved = desk.prefixes.n_new_cells("a", prompt)
+
+    assert (of_live, of_kept, of_saved) == (2, 8, 8)
+    assert desk.look(prompt) == (6, 0)
+    assert desk.prefixes.look("a", prompt).n_resident == 0
+
+
+def test_a_seat_tells_what_it_shares() -> None:
+    """Cells that are a live seat's too are not freed when one of both leaves; those of a kept text are."""
+    desk = Desk(n_seats=4)
+    live = desk.read(BLOCK)
+    beside = desk.sit([*BLOCK, 7])
+    for seat in (live.seat, beside.seat):
+        desk.prefixes.retire(seat, BLOCK)
+
+    assert (live.n_shared, beside.n_shared) == (0, 6)
+    assert desk.sit([*BLOCK, 8]).n_shared == 0
 
 
 # ------------------------------------------------------------------ eviction
@@ -263,6 +291,19 @@ def test_restoring_must_be_worth_the_copy() -> None:
 
     assert other.n_cached == 5
     assert desk.prefixes.counts["restored_states"] == 1
+
+
+def test_a_state_without_room_is_not_even_loaded() -> None:
+    """It may lie on a disk; and no kept text leaves for it."""
+    desk = Desk(n_cells=40)
+    desk.serve([*BLOCK] * 4, [])
+    desk.prefixes.save()
+    desk.read([9] * 20)
+    desk.serve([8] * 5, [])
+
+    assert desk.sit([*BLOCK, *BLOCK, *BLOCK, *BLOCK, 1]).n_cached == 0
+    assert desk.vault.counts["loaded"] == 0
+    assert desk.look([8] * 6) == (5, 0)
 
 
 def test_a_paused_answer_goes_on_where_it_was() -> None:
@@ -437,7 +478,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert place.seat not in self.live
         assert place.seat not in self.lent
         assert place.n_cached < len(tokens)
-        assert match.saved is not None or place.n_cached == match.n_ready
+        assert match.saved is not None or place.n_cached == match.n_resident
         assert self.runner.tokens(place.seat) == tokens[: place.n_cached]
         assert any(text[: place.n_cached] == tokens[: place.n_cached] for text in [[], *self.computed[life.domain]])
         self.live[place.seat] = Life(life.domain, tokens, place.n_cached)
@@ -509,7 +550,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def resume(self) -> None:
         life = self.paused.pop(0)
-        assert self.prefixes.look(life.domain, [*life.tokens, 3]).n_ready >= len(life.tokens) - 1
+        assert self.prefixes.look(life.domain, [*life.tokens, 3]).n_known >= len(life.tokens) - 1
         self.take(Life(life.domain, [*life.tokens, 3], 0))
         self.prefixes.unpin(life.domain, life.tokens)
 

@@ -239,6 +239,38 @@ def test_nobody_is_paused_in_vain() -> None:
     assert queue.choose(running, Room(0, 1800), lambda number: 5000, 0.0) == Choice()
 
 
+def test_a_shortage_of_cells_spares_nobody_a_pause() -> None:
+    """However often it had to leave for want of cells, it makes way for a deadline."""
+    queue = _queue(a=50, z=900)
+    _put(queue, _waiter(0, priority=1, deadline_s=2.0))
+    often_short = replace(_running(9), waiter=replace(_waiter(9, "z"), n_shortages=9))
+
+    assert queue.choose([often_short, _running(8, priority=1)], FULL, _need, 0.0) == Choice(pause=9)
+
+
+def test_one_that_ran_out_of_cells_comes_back_when_it_can_stay() -> None:
+    """Its prediction is used up: it waits until it could write as much again."""
+    queue = _queue(a=100, z=100)
+    queue.put_back(replace(_waiter(0), n_prompt_tokens=500, n_done=400, n_shortages=1))
+    running = [_running(9, n_written=40)]  # will write 60 more
+    needed = 500 + 400 + 60
+
+    assert queue.choose(running, Room(1, needed - 1), lambda number: 500, 0.0) == Choice()
+    assert queue.choose(running, Room(1, needed), lambda number: 500, 0.0) == Choice(admit=0)
+
+
+def test_nobody_takes_the_cells_that_one_ran_out_of() -> None:
+    """Smaller ones that came later do not pass it; what is more important does."""
+    queue = _queue(a=100, z=100)
+    queue.put_back(replace(_waiter(0), n_done=400, n_shortages=1))
+    _put(queue, _waiter(1))
+    running = [_running(9)]
+
+    assert queue.choose(running, Room(1, 400), lambda number: 10, 0.0) == Choice()
+    _put(queue, _waiter(2, priority=1), running=running)
+    assert queue.choose(running, Room(1, 400), lambda number: 10, 0.0) == Choice(admit=2)
+
+
 # ------------------------------------------------------------------ overload
 
 

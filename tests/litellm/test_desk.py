@@ -511,21 +511,21 @@ async def test_calls_of_our_own_come_last() -> None:
 # ------------------------------------------------------------------ failures
 
 
-class _Full(Exception):
-    status_code = 429
-
-    def __init__(self) -> None:
+class _Later(Exception):
+    def __init__(self, status: int) -> None:
         super().__init__()
-        self.response = httpx.Response(429, headers={"retry-after": "7"})
+        self.status_code = status
+        self.response = httpx.Response(status, headers={"retry-after": "7"})
 
 
-async def test_a_full_queue_reaches_the_caller_with_its_header() -> None:
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_refusal_reaches_the_caller_with_its_header(status: int) -> None:
     """LiteLLM would rename it; also for calls that Echo does not serve."""
     world = World(**TO_LARGE)
     await world.pick()
     world.desk.equip(attempt_on(LARGE))
-    world.desk.note_failure(kwargs_of(), _Full())
-    world.desk.note_failure(kwargs_of("c2"), _Full())
+    world.desk.note_failure(kwargs_of(), _Later(status))
+    world.desk.note_failure(kwargs_of("c2"), _Later(status))
     world.desk.note_failure(kwargs_of("c3"), _Away())
 
     assert world.desk.headers(kwargs_of())["retry-after"] == "7"

@@ -1,10 +1,14 @@
 """The local models under the names by which arms know them, over a fleet whose processes are never started."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from echo_proxy.check import check
 from echo_proxy.engine.work import EngineStatus
+from echo_proxy.errors import LocalModelError
 from echo_proxy.litellm.config import ConfiguredDeployment
 from echo_proxy.litellm.local import LocalModels
 from echo_proxy.local.fleet import Fleet
@@ -12,7 +16,7 @@ from echo_proxy.local.health import ModelHealth
 from echo_proxy.local.options import parse_model
 from echo_proxy.types import Load
 
-STATUS = EngineStatus(9, 3, 2, 1.5, 0.5, {"prompt_tokens": 10.0})
+STATUS = EngineStatus(9, 3, 2, 1.5, 0.5, counts={"prompt_tokens": 10.0})
 
 
 def deployment(deployment_id: str, model: str) -> ConfiguredDeployment:
@@ -50,3 +54,32 @@ async def test_all_models_are_reported(models: LocalModels) -> None:
 
     assert (one.name, one.process, one.deployments) == ("one", "both", ("a", "llama_cpp/one"))
     assert (two.name, two.phase, two.deployments) == ("two", "unloaded", ("llama_cpp/two",))
+
+
+CONFIG = """\
+model_list:
+  - {model_name: auto, litellm_params: {model: llama_cpp/a}, model_info: {id: a, llama_cpp: {path: a.gguf, OPTIONS}}}
+  - {model_name: auto, litellm_params: {model: llama_cpp/b}, model_info: {id: b, llama_cpp: {path: b.gguf, process: p}}}
+"""
+POLICY = """\
+name: mine
+match: {model_groups: [auto]}
+arms: [{deployment: a, n_examples: 2}, {deployment: b, teacher: true}]
+bandit: {kind: ucb1}
+"""
+
+
+def _check(folder: Path, options: str) -> int:
+    policy, config = folder / "p.yaml", folder / "litellm.yaml"
+    policy.write_text(POLICY)
+    config.write_text(CONFIG.replace("OPTIONS", options))
+    return check([policy], config, Console(file=StringIO()))
+
+
+def test_a_config_is_checked_with_its_local_models(tmp_path: Path) -> None:
+    """Options, and what the models of a process must agree about, are told before the proxy starts."""
+    assert _check(tmp_path, "process: p") == 0
+    with pytest.raises(LocalModelError, match=r"llama_cpp/b: model_info.llama_cpp.max_loaded: expected 1"):
+        _check(tmp_path, "process: p, max_loaded: 1")
+    with pytest.raises(LocalModelError, match=r"llama_cpp/a: model_info.llama_cpp.n_ctx"):
+        _check(tmp_path, "n_ctx: -1")

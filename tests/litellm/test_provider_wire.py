@@ -6,7 +6,13 @@ from typing import Any
 
 import litellm
 import pytest
-from litellm.exceptions import RateLimitError, ServiceUnavailableError
+from litellm.exceptions import (
+    BadRequestError,
+    ContextWindowExceededError,
+    NotFoundError,
+    RateLimitError,
+    ServiceUnavailableError,
+)
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.router import Router
 
@@ -268,10 +274,54 @@ async def test_a_stream_that_has_begun_ends_with_an_error(process: Process, turn
     assert [one["model"] for one in process.bodies] == ["small"]
 
 
-async def test_a_full_queue_says_when_to_come_again(process: Process) -> None:
-    """Where there is nobody else to ask, LiteLLM's exception has the header."""
-    process.says["small"] = [LocalModelRefusal(429, "full", "queue_full", "7")]
+async def _finish(is_streamed: bool) -> None:
+    answer = await router_of("small", num_retries=0).acompletion("auto", ASK, stream=is_streamed)
+    if is_streamed:
+        _ = [one async for one in answer]
 
-    with pytest.raises(RateLimitError) as caught:
-        await router_of("small", num_retries=0).acompletion("auto", ASK)
-    assert caught.value.response.headers["retry-after"] == "7"
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        (LocalModelRefusal(429, "full", "queue_full", "7"), RateLimitError),
+        (LocalModelRefusal(503, "not loaded in time", "model_unavailable", "7"), ServiceUnavailableError),
+    ],
+)
+async def test_a_refusal_says_when_to_come_again(
+    process: Process, refusal: LocalModelRefusal, kind: type[Exception]
+) -> None:
+    """Where there is nobody else to ask, LiteLLM's exception has the header; whole and streamed alike."""
+    for is_streamed in (False, True):
+        process.says["small"] = [refusal]
+        with pytest.raises(kind) as caught:
+            await _finish(is_streamed)
+        assert caught.value.response.headers["retry-after"] == "7"  # type: ignore[attr-defined] # LiteLLM's have it
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        (LocalModelRefusal(404, "no such model", "model_not_found", None), NotFoundError),
+        (LocalModelRefusal(413, "too long", "context_length_exceeded", None), ContextWindowExceededError),
+        (LocalModelRefusal(413, "too long", "", None), BadRequestError),
+    ],
+)
+async def test_what_stays_wrong_is_asked_once(
+    process: Process, refusal: LocalModelRefusal, kind: type[Exception]
+) -> None:
+    """LiteLLM tries none of them again: the next answer would be the same."""
+    process.says["small"] = [refusal]
+
+    with pytest.raises(kind):
+        await router_of("small", num_retries=2).acompletion("auto", ASK)
+    assert len(process.bodies) == 1
+
+
+async def test_half_an_emoji_reaches_the_model(process: Process) -> None:
+    """A text that was cut in the middle of one is no failure of the deployment."""
+    process.says["small"] = [whole("4")]
+    cut: Any = [{"role": "user", "content": "cut \ud83d"}]
+    answer = await router_of("small").acompletion("auto", cut)
+
+    assert answer.choices[0].message.content == "4"
+    assert process.bodies[0]["messages"][0]["content"] == "cut \ufffd"

@@ -109,11 +109,30 @@ def test_text_survives_its_tokens(vocabulary: Vocabulary, text: str) -> None:
     assert b"".join(map(vocabulary.piece, tokens)).decode() == text + "<|im_end|>\0"
 
 
-def test_half_characters_are_no_crash(language: LlamaLanguage) -> None:
-    """JSON can bring half surrogates: a question mark in a hint, a refusal in a message."""
+def test_half_characters_are_question_marks(language: LlamaLanguage, vocabulary: Vocabulary) -> None:
+    """JSON can bring half surrogates, in hints and in messages of any chat format."""
+    formats: list[LlamaLanguage | ChatFormat] = [
+        language,
+        format_of(vocabulary, "chatml-function-calling"),
+        format_of(vocabulary, "llama-2"),
+    ]
+    half, mark = ([{"role": "user", "content": f"a{one}b"}] for one in ("\ud83d", "?"))
+
     assert b"".join(map(language.piece, language.tokenize("a\ud800b"))) == b"a?b"
-    with pytest.raises(ChatRejected, match="messages"):
-        language.prompt([{"role": "user", "content": "\ud800"}])
+    assert [one.prompt(half) for one in formats] == [one.prompt(mark) for one in formats]
+
+
+@pytest.mark.parametrize(
+    "failure", ["{{ 1 / 0 }}", "{{ none.x.y }}", "{{ ''[9:1:0] }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"]
+)
+def test_a_template_that_fails_names_the_messages(failure: str, vocabulary: Vocabulary) -> None:
+    """Whatever it raises, it is an answer to the caller and not the end of the service."""
+    template = "{% if messages|length > 1 %}" + failure + "{% endif %}" + TEMPLATE
+    chat_format = format_of(vocabulary, None, default=template)
+
+    with pytest.raises(ChatRejected, match="refused by the model's chat template") as caught:
+        chat_format.prompt(DIALOGUE)
+    assert caught.value.field == "messages"
 
 
 def test_end_tokens_end(language: LlamaLanguage, vocabulary: Vocabulary) -> None:

@@ -1,5 +1,6 @@
 """Engines and models without llama.cpp, for tests of what stands around them."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -22,23 +23,28 @@ class HeldEngine:
     jobs: list[Job] = field(default_factory=list)
     n_served: int = 0
     is_closed: bool = False
+    busy_s: float = 0.0
     error: Exception | None = None
     """Raised by `submit`."""
+    arrivals: list[float | None] = field(default_factory=list)
+    """When each request came."""
     on_submit: Callable[[], None] = lambda: None
     """Called by `submit`."""
 
-    def submit(self, request: ChatRequest, deliver: Callable[[Event], None]) -> Job:
+    def submit(self, request: ChatRequest, deliver: Callable[[Event], None], arrived_at: float | None = None) -> Job:
         assert not self.is_closed
         if self.error is not None:
             raise self.error
         self.on_submit()
+        self.arrivals.append(arrived_at)
         job = Job(request, deliver)
         self.jobs.append(job)
         return job
 
     def status(self) -> EngineStatus:
         self.jobs = [job for job in self.jobs if not job.is_cancelled]
-        return EngineStatus(self.n_served, 0, len(self.jobs), 0.25, 0.125, {"prompt_tokens": 7.0 * self.n_served})
+        counts = {"prompt_tokens": 7.0 * self.n_served}
+        return EngineStatus(self.n_served, 0, len(self.jobs), 0.25, 0.125, self.busy_s, counts)
 
     def answer(self, text: str = "ok") -> None:
         """End the oldest job."""
@@ -90,17 +96,22 @@ _FAILURES: dict[str, RuntimeError | Overloaded] = {
 }
 
 
+NATIVE = b"root ::= secret\n/x/ggml.c:12: GGML_ASSERT(a == b) failed\n"
+"""What a library in C prints in its last moment, after a caller's words."""
+
+
 class ParrotEngine:
     """Says the last message again, word by word; `endless` never ends, `broken` and `full` break in the middle, `crash`
-    ends the process."""
+    ends the process, `abort` does so after words that a library in C would say, and `stuck` is a step without end."""
 
     def __init__(self, crash: Callable[[], None]) -> None:
         self._crash = crash
         self._guard = threading.Lock()
         self._running: set[Job] = set()
         self._n_served = 0
+        self._busy_s = 0.0
 
-    def submit(self, request: ChatRequest, deliver: Callable[[Event], None]) -> Job:
+    def submit(self, request: ChatRequest, deliver: Callable[[Event], None], arrived_at: float | None = None) -> Job:
         job = Job(request, deliver)
         with self._guard:
             self._running.add(job)
@@ -109,15 +120,21 @@ class ParrotEngine:
 
     def status(self) -> EngineStatus:
         with self._guard:
-            return EngineStatus(self._n_served, 0, len(self._running), 0.5, 0.25, {"prompt_tokens": self._n_served})
+            counts = {"prompt_tokens": self._n_served}
+            return EngineStatus(self._n_served, 0, len(self._running), 0.5, 0.25, self._busy_s, counts)
 
     def close(self) -> None:
         assert not self._running
 
     def _say(self, job: Job) -> None:
         text = job.request.messages[-1]["content"]
-        if text == "crash":
+        if text in ("crash", "abort"):
+            if text == "abort":
+                os.write(2, NATIVE)
             self._crash()
+        if text == "stuck":
+            self._busy_s = 1e6
+            return
         words = [f"{word} " for word in text.split()]
         for word in words if job.request.is_streamed else ():
             job.deliver(Piece(word, _chances(job.request, [word])))

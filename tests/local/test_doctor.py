@@ -1,10 +1,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from echo_proxy.doctor import report
 from echo_proxy.local.doctor import Device, LocalDiagnosis, diagnose, examine, lines, model_lines
 from echo_proxy.local.gguf import describe
 from tests.local.children import SMALL, small_model
@@ -83,6 +85,18 @@ def test_models_are_told_with_what_fits() -> None:
     assert f"llama Q8_0, {size}, {n_layers} layers; all of them should fit onto CUDA0: n_gpu_layers: -1" in with_gpu[0]
     assert without[0].endswith(" layers")
     assert "No such file" in without[1]
+
+
+def test_a_config_s_models_are_told(tmp_path: Path) -> None:
+    """Beside what the installation can do."""
+    config = tmp_path / "litellm.yaml"
+    config.write_text(
+        "model_list: [{model_name: auto, litellm_params: {model: llama_cpp/mine}, "
+        f"model_info: {{llama_cpp: {{path: '{SMALL}'}}}}}}]"
+    )
+
+    assert report(config)[-1].startswith("mine                 llama Q8_0")
+    assert not any(line.startswith("mine") for line in report())
 
 
 def test_looking_does_not_load_llama_cpp() -> None:

@@ -184,6 +184,7 @@ def test_who_waits_too_long_is_told_when_to_come_again() -> None:
     error = stage.error(1)
 
     assert hurried == [2]
+    assert isinstance(stage.error(2), Overloaded)
     assert isinstance(error, ModelUnavailable)
     assert error.retry_after_s == 1.0
     stage.settle()
@@ -277,7 +278,7 @@ def test_a_request_can_be_cancelled_after_it_was_handed_on() -> None:
 def test_a_request_that_is_cancelled_while_it_is_handed_on_ends() -> None:
     """Its caller goes away just when the engine takes it: the engine hears of it all the same."""
     engine = HeldEngine()
-    job = WaitingJob(REQUEST, lambda event: None, 0.0)
+    job = WaitingJob(REQUEST, lambda event: None, 0.0, 1.0)
     engine.on_submit = job.cancel
     failed = job.hand_on(engine)
 
@@ -306,6 +307,84 @@ def test_what_the_engine_refuses_is_told() -> None:
     assert isinstance(stage.error(1), Overloaded)
     with pytest.raises(Overloaded, match="full"):
         stage.ask("a", 2)
+
+
+def test_what_nobody_foresaw_fails_one_request_only() -> None:
+    """Whether it waited for the model or not; the model and its host go on."""
+    stage = Stage()
+    stage.loader.engine_error = ZeroDivisionError("of a template")
+    stage.ask("a", 1)
+    stage.settle()
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: of a template"):
+        stage.ask("a", 2)
+    stage.loader.loaded["a"].engine.error = None
+    stage.ask("a", 3)
+    stage.answer("a")
+
+    assert str(stage.error(1)) == "ZeroDivisionError: of a template"
+    assert isinstance(stage.events[3], Finished)
+
+
+def test_its_words_stay_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """An error may quote the prompt; the log tells where it happened."""
+    stage = Stage()
+    stage.loader.engine_error = ValueError("my secret")
+    stage.ask("a", 1)
+    stage.settle()
+
+    assert "ValueError in " in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_deadline_counts_from_the_arrival() -> None:
+    """The engine hears when the request came, not when the model was there."""
+    stage = Stage()
+    stage.ask("a", 1)
+    stage.clock.time += 7
+    stage.settle()
+    stage.ask("a", 2)
+    stage.host.submit("a", REQUEST, lambda event: None, 90.0)
+
+    assert stage.loader.loaded["a"].engine.arrivals == [100.0, 107.0, 90.0]
+
+
+def test_a_deadline_that_ends_while_loading_is_told_as_such() -> None:
+    """The model did not come too late for others."""
+    stage = Stage(max_wait_s=5.0)
+    hurry = parse_chat({"messages": [{"role": "user", "content": "hi"}], "echo_service": {"deadline_s": 2.0}})
+    stage.ask("a", 1, hurry)
+    stage.host.look()
+    stage.clock.time += 2
+    stage.host.look()
+
+    assert isinstance(stage.error(1), Overloaded)
+    assert "its deadline can no longer be met after 2.0 s" in str(stage.error(1))
+
+
+def test_the_host_is_free_while_a_prompt_is_read() -> None:
+    """A long prompt takes long to become tokens: meanwhile others ask, and the model stays."""
+    stage, seen = Stage(unload_after_s=1.0), list[object]()
+    stage.ask("a", 1)
+    stage.settle()
+    stage.answer("a")
+    stage.clock.time += 5
+    engine = stage.loader.loaded["a"].engine
+
+    def look_from_elsewhere() -> None:
+        engine.on_submit = lambda: None
+        for see in (stage.host.healths, stage.host.look, lambda: stage.host.submit("b", REQUEST, lambda event: None)):
+            thread = threading.Thread(target=see, daemon=True)
+            thread.start()
+            thread.join(5)
+            seen.append(thread.is_alive())
+        seen.append(stage.host.unload("a"))
+
+    engine.on_submit = look_from_elsewhere
+    stage.ask("a", 2)
+
+    assert seen == [False, False, False, False]
+    assert not engine.is_closed
+    stage.answer("a")
 
 
 def test_an_operator_loads_and_unloads() -> None:

@@ -56,12 +56,14 @@ def test_fingerprint_tells_options_apart() -> None:
 def test_files_of_drafts_start_at_the_configs_folder_too(tmp_path: Path) -> None:
     """The process that reads them has another working directory."""
     draft = parse_model("m", {"path": "a", "drafting": {"kind": "model", "path": "b"}}, tmp_path).options.drafting
-    both = parse_model("m", {"path": "a", "drafting": {"kind": "co_decode", "path": "b", "gate": "c"}}, tmp_path)
+    files = {"path": "b", "gate": "c", "agreement": "d"}
+    both = parse_model("m", {"path": "a", "drafting": {"kind": "co_decode", **files}}, tmp_path)
 
     assert isinstance(draft, ModelDrafts)
     assert draft.path == str(tmp_path / "b")
     assert isinstance(both.options.drafting, CoDecoding)
     assert (both.options.drafting.path, both.options.drafting.gate) == (str(tmp_path / "b"), str(tmp_path / "c"))
+    assert both.options.drafting.agreement == str(tmp_path / "d")
 
 
 def test_files_of_drafts_are_checked_before_the_start() -> None:
@@ -72,6 +74,10 @@ def test_files_of_drafts_are_checked_before_the_start() -> None:
         (
             {"kind": "co_decode", "path": str(SMALL), "gate": "/no.gate"},
             r"drafting\.gate: expected a file, got /no.gate",
+        ),
+        (
+            {"kind": "co_decode", "path": str(SMALL), "agreement": "/no/a.jsonl"},
+            r"drafting\.agreement: expected a file in a folder that exists, got /no/a.jsonl",
         ),
     ]:
         with pytest.raises(LocalModelError, match=message):

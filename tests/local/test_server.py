@@ -1,5 +1,6 @@
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from echo_proxy.engine.work import Event, Failed, Overloaded, Piece
+from echo_proxy.engine.work import Event, Failed, Finished, Overloaded, Piece
 from echo_proxy.local.host import ModelHost
-from echo_proxy.local.server import build_server
+from echo_proxy.local.server import build_server, max_body
 from tests.local.children import TOKEN, running_group, small_model, wait_for
-from tests.local.engines import FakeLoader
+from tests.local.engines import USAGE, FakeLoader
 from tests.local.parrot_child import COMMAND
 
 HELLO: dict[str, Any] = {"model": "red", "messages": [{"role": "user", "content": "say it again"}]}
@@ -162,6 +163,35 @@ def test_bad_bodies_are_refused_by_name(client: httpx.Client) -> None:
     assert client.get("/v1/chat/completions").status_code == 404
 
 
+def test_a_body_that_no_prompt_needs_is_refused(client: httpx.Client) -> None:
+    """Whether its length is told before or not; the code is that of a prompt that is too long, and others go on."""
+    body = json.dumps(_saying("x" * 5_000_000)).encode()
+    told = client.post("/v1/chat/completions", content=body)
+    untold = client.post("/v1/chat/completions", content=iter([body[:3_000_000], body[3_000_000:]]))
+
+    assert _error(told) == _error(untold) == (413, None, "context_length_exceeded")
+    assert f"at most 4,194,304 bytes, which no prompt for these models needs, got {len(body):,}" in told.text
+    assert untold.json()["error"]["message"].endswith("got more")
+    assert client.post("/load", content=body).status_code == 413
+    assert _ask(client, HELLO).status_code == 200
+
+
+def test_a_longer_context_takes_longer_bodies() -> None:
+    """The largest of the process counts."""
+    assert max_body([small_model(n_ctx=512)]) == 4 * 2**20
+    assert max_body([small_model(), small_model("b", n_ctx=100_000)]) == 64 * 100_000 + 2**20
+
+
+def test_half_an_emoji_is_no_error(client: httpx.Client) -> None:
+    """A caller's text may be cut anywhere; it says so with an escape, which JSON allows."""
+    for body in (_saying("cut \ud83d"), _saying("cut \ud83d" + "x" * 40_000), _saying("hi", stop=["\ud83d"])):
+        response = client.post("/v1/chat/completions", content=json.dumps(body))
+
+        assert response.status_code == 200
+    unknown = client.post("/v1/chat/completions", content=json.dumps({**HELLO, "\ud83d": 1}))
+    assert _error(unknown) == (400, "\ufffd", "invalid_request_error")
+
+
 def test_calls_without_the_token_are_refused(client: httpx.Client) -> None:
     """Other users of the machine reach the port too."""
     for path in ("/health", "/metrics", "/v1/models", "/nowhere"):
@@ -210,6 +240,8 @@ def test_the_process_describes_its_models(client: httpx.Client) -> None:
     assert f'echo_local_requests_total{{model="red"}} {n_served}' in lines
     assert f'echo_local_prompt_tokens_total{{model="red"}} {n_served}' in lines
     assert 'echo_local_queue_depth{model="blue"} 0' in lines
+    assert 'echo_local_busy_seconds{model="red"} 0' in lines
+    assert before["busy_s"] == 0
     assert lines.count("# TYPE echo_local_requests_total counter") == 1
 
 
@@ -227,9 +259,9 @@ class Caller:
         self.app = build_server(self.host, TOKEN)
         self.sent: list[dict[str, Any]] = []
 
-    async def ask(self, *, is_streamed: bool, events: list[Event]) -> None:
+    async def ask(self, *, is_streamed: bool, events: list[Event], text: str = "say it again") -> None:
         """Send a request; the engine says the events at once."""
-        task = asyncio.ensure_future(self.app(self._scope(), self._receiver(is_streamed), self._send))
+        task = asyncio.ensure_future(self.app(self._scope(), self._receiver(is_streamed, text), self._send))
         while not self.engine.jobs and not task.done():
             await asyncio.sleep(0)
         for event in events:
@@ -240,8 +272,8 @@ class Caller:
         headers = [(b"authorization", f"Bearer {TOKEN}".encode())]
         return {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
 
-    def _receiver(self, is_streamed: bool) -> Any:
-        body = json.dumps({"messages": HELLO["messages"], "stream": is_streamed}).encode()
+    def _receiver(self, is_streamed: bool, text: str) -> Any:
+        body = json.dumps({"messages": [{"role": "user", "content": text}], "stream": is_streamed}).encode()
         messages = [{"type": "http.request", "body": body}]
 
         async def receive() -> Any:
@@ -276,6 +308,27 @@ async def test_a_full_queue_answers_429(is_streamed: bool) -> None:
 
     assert (at_once.status, at_once.headers[b"retry-after"], at_once.error["code"]) == (429, b"2", "queue_full")
     assert (later.status, later.headers[b"retry-after"]) == (429, b"1")
+
+
+@pytest.mark.parametrize(("text", "is_beside"), [("short", False), ("long " * 10_000, True)])
+async def test_a_long_prompt_is_read_beside_the_event_loop(text: str, is_beside: bool) -> None:
+    """All streams share the loop, and a long prompt takes long to become tokens; a short one is not worth the way."""
+    caller, seen = Caller(), list[threading.Thread]()
+    caller.engine.on_submit = lambda: seen.append(threading.current_thread())
+    await caller.ask(is_streamed=False, events=[Finished("ok", "stop", USAGE)], text=text)
+
+    assert caller.status == 200
+    assert [one is not threading.current_thread() for one in seen] == [is_beside]
+
+
+async def test_what_nobody_foresaw_is_an_error_of_one_request() -> None:
+    """The caller learns what it was."""
+    caller = Caller()
+    caller.engine.error = ZeroDivisionError("of a template")
+    await caller.ask(is_streamed=False, events=[])
+
+    assert (caller.status, caller.error["code"]) == (500, "engine_failed")
+    assert "ZeroDivisionError: of a template" in caller.error["message"]
 
 
 async def test_a_stream_that_is_pushed_out_ends_with_its_code() -> None:

@@ -138,8 +138,9 @@ def test_a_killed_lone_worker_leaves_no_orphan(tmp_path: Path) -> None:
         worker.kill()
         worker.wait()
 
-    assert [child.pid for child in children] == [first.pid]
-    assert wait_for(lambda: not is_running(first.pid or 0))
+    assert len(children) == 2  # the other one carries what C libraries print into the log
+    assert first.pid in [child.pid for child in children]
+    assert wait_for(lambda: not any(is_running(child.pid) for child in children))
     assert Supervisor(ModelGroup("small", (small_model(),)), tmp_path / "local").state() is None
 
 
