@@ -18,7 +18,8 @@ _FRESH_S = 60.0
 """A latency that nothing confirmed for so long is not told any more: a deployment that was left because it was slow
 would otherwise never be tried again. guess, not yet measured"""
 _TOLD_S = 10.0
-"""What a model's process has said holds for so long: a worker that asks it no more must not know better for ever."""
+"""What a model's process has said holds for so long. One that is too busy to say more keeps its queue until then, or
+else traffic would go where the queue is longest; one that hangs does not keep it for ever."""
 _WINDOW_S = 10.0
 """Time over which the rate of starts is averaged. guess, not yet measured"""
 
@@ -108,7 +109,7 @@ class LoadBoard:
             self._own[deployment].end(latency_s, started_at + (latency_s or 0.0))
 
     def tell(self, queues: Mapping[str, Load], now: float) -> None:
-        """What the processes of deployments say of themselves: held, wait_s and service_s."""
+        """What the processes of deployments say of themselves just now: held, wait_s and service_s."""
         for deployment, queue in queues.items():
             own = self._own.setdefault(deployment, _Own())
             own.queue, own.queue_at = queue, now

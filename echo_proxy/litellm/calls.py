@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from echo_proxy.online.receive import scope_of
 from echo_proxy.online.service import scope_hash
+from echo_proxy.policy import Policy
 from echo_proxy.types import Call, Caller, Message, Service
 
 _ROUTES = (("/chat/completions", "chat"), ("/responses", "responses"), ("/messages", "messages"))
@@ -63,9 +64,22 @@ def ticket_of(kwargs: Kwargs) -> str:
     return f"{caller_of(metadata_of(kwargs)).key}:{call_id}" if call_id else ""
 
 
-def stranger(kwargs: Kwargs) -> Service:
-    """What a local engine is told of a call that Echo does not serve: whose it is, and no more."""
-    return Service(scope_hash(scope_of(caller_of(metadata_of(kwargs)), "key")))
+def group_of(kwargs: Kwargs) -> str:
+    """The model group whose deployment answers, where the router has chosen one: also behind an alias or a fallback."""
+    return str(metadata_of(kwargs).get("deployment_model_name") or "")
+
+
+def stranger(kwargs: Kwargs, policy: Policy | None = None) -> Service:
+    """What a local engine is told of a call that Echo does not serve: whose it is, and how urgent such calls are.
+
+    As the policy of its group has it for its own calls, or else a caller would gain rank, or a second fair share of
+    the queue, by asking for something that is passed through. Without a policy the key counts. No deadline, no hints.
+    """
+    caller = caller_of(metadata_of(kwargs))
+    if policy is None:
+        return Service(scope_hash(scope_of(caller, "key")))
+    rank = policy.priority.default if policy.mode == "act" else 0  # in shadow mode no call has another
+    return Service(scope_hash(scope_of(caller, policy.scope)), rank)
 
 
 def endpoint_of(metadata: Mapping[str, Any]) -> str:

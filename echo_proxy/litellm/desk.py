@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +13,9 @@ from echo_proxy.errors import EmbedderError
 from echo_proxy.lane import Lane
 from echo_proxy.litellm.answers import answer_from, failure_from, is_deployment_to_blame, is_from_cache
 from echo_proxy.litellm.beside import is_errand, ours
-from echo_proxy.litellm.calls import call_from, stranger, ticket_of
+from echo_proxy.litellm.calls import call_from, group_of, stranger, ticket_of
 from echo_proxy.litellm.flights import Flight, FlightBook
 from echo_proxy.litellm.rewrite import rewrite
-from echo_proxy.litellm.second_chance import give_second_chance
 from echo_proxy.online.service import scope_hash, service_of
 from echo_proxy.protocols import Clock
 from echo_proxy.telemetry.counts import EVERYONE
@@ -29,27 +28,18 @@ Deployment = Mapping[str, Any]
 _MAX_HEADERS = 20_000
 _NOBODY_WAITS = -100
 """Least priority."""
-_UNSEEN = "StreamFailed"
-"""LiteLLM does not say what ended a stream before its first word."""
 
 
 class Desk:
     """Echo's side of LiteLLM's hooks. Belongs to one event loop."""
 
-    def __init__(self, app: App, clock: Clock, get_router: Callable[[], Any] = lambda: None) -> None:
+    def __init__(self, app: App, clock: Clock) -> None:
         self.app = app
         self._clock = clock
-        self._get_router = get_router
         self._flights = FlightBook()
         self._headers: OrderedDict[str, dict[str, str]] = OrderedDict()
 
     # ------------------------------------------------------------------ choosing and equipping
-
-    def prepare(self, data: MutableMapping[str, Any], call_type: str) -> None:
-        """A stream that fails before its first word shall be answered by another arm, as other calls are."""
-        lane = self.app.lane_for(str(data.get("model") or ""))
-        if lane is not None and lane.policy.mode == "act":
-            give_second_chance(data, call_type, getattr(self._get_router(), "fallbacks", None))
 
     async def pick(
         self,
@@ -103,8 +93,6 @@ class Desk:
             flight.lane.give_up(flight.plan)
             flight.lane.bypass("call_id_reused", flight.plan.request.scope)
             return healthy
-        if flight.attempts and flight.attempts[-1].error is None:
-            flight.attempts[-1] = replace(flight.attempts[-1], error=_UNSEEN, is_blamed=True)
         flight.awaits_deployment = True
         flight.decision = None
         self._note_headers(ticket, {**_plan_headers(flight.plan), "x-echo-arm": "none", "x-echo-examples": "0"})
@@ -140,7 +128,8 @@ class Desk:
             return Service(scope_hash("echo:beside"), _NOBODY_WAITS)
         flight = self._flights.get(ticket_of(kwargs))
         if flight is None:
-            return stranger(kwargs)
+            lane = self.app.lane_for(group_of(kwargs))
+            return stranger(kwargs, lane.policy if lane is not None else None)
         is_ours = bool(flight.attempts) and flight.attempts[-1].decision is not None
         return service_of(flight.plan, flight.lane.policy, flight.lane.parts.clock.now(), is_ours=is_ours)
 

@@ -27,15 +27,6 @@ class EchoCallback(CustomLogger):
         super().__init__()
         self._has_warned = False
 
-    async def async_pre_call_hook(
-        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
-    ) -> dict[str, Any]:
-        """See that a stream that fails early is answered by another arm; a key may have fallbacks of its own."""
-        own = getattr(user_api_key_dict, "router_settings", None) or {}
-        if "fallbacks" not in own:
-            _quietly("preparing a call", lambda desk: desk.prepare(data, str(getattr(call_type, "value", call_type))))
-        return data
-
     async def async_filter_deployments(
         self,
         model: str,

@@ -47,7 +47,7 @@ async def startup() -> None:
         _begin_local_models(app, config, settings)
     app.ask_by(RouterModels(_router, SystemClock()))
     await app.start()
-    set_desk(Desk(app, SystemClock(), _router))
+    set_desk(Desk(app, SystemClock()))
     _add_routes(proxy_app, app, user_api_key_auth)
     _stop_with_the_loop(app)
     log.info("Echo is up: policies %s", ", ".join(app.lanes))

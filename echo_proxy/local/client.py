@@ -5,6 +5,7 @@ import json
 import time
 import weakref
 from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,10 @@ _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keep
 
 class LocalModelAway(LocalModelError):
     """The process of the model is not there, or ended before the answer did."""
+
+
+class _Cut(LocalModelAway):
+    """The process took the request and ended."""
 
 
 class LocalModelTimeout(LocalModelError):
@@ -77,16 +82,30 @@ class _Search:
     def __init__(self, call: Call) -> None:
         self._supervisor = call.supervisor
         self._name = call.model.name
-        self._wait_s = min(call.model.options.max_wait_s, call.timeout.read or float("inf"))
-        self._fingerprint = call.supervisor.fingerprint
+        self._max_wait_s = call.model.options.max_wait_s
+        self._answer_by = time.monotonic() + (call.timeout.read or float("inf"))
+        self._found = self._refused = ""
+        self._is_second = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._wait_s = min(self._max_wait_s, self._answer_by - time.monotonic())
         self._deadline = time.monotonic() + self._wait_s
-        self._refused = ""
+
+    def begin_again(self) -> bool:
+        """The process that was found has ended: look for the next. False = not twice, or the call's time is over."""
+        if self._is_second or time.monotonic() >= self._answer_by:
+            return False
+        self._is_second, self._refused = True, self._found
+        self._begin()
+        return True
 
     def look(self) -> ModelState | None:
         """A ready process; None = look again. Raises LocalModelAway."""
         name, state = self._name, self._supervisor.state()
-        is_ours = state is not None and state.fingerprint == self._fingerprint
+        is_ours = state is not None and state.fingerprint == self._supervisor.fingerprint
         if state is not None and is_ours and state.phase == "ready" and state.token != self._refused:
+            self._found = state.token
             return state
         if state is not None and is_ours and state.phase == "failed":
             raise LocalModelAway(f"local model {name} could not be started: {state.error}")
@@ -98,7 +117,7 @@ class _Search:
                 "stop that proxy, or give the model another name or the proxy another ECHO_STATE_DIR"
             )
         ended = f": {state.error}" if state is not None and state.error else ""
-        raise LocalModelAway(f"local model {name} was not ready within {self._wait_s:g} s{ended}")
+        raise LocalModelAway(f"local model {name} was not ready within {round(self._wait_s, 2):g} s{ended}")
 
     def refuse(self, state: ModelState) -> None:
         """Nobody listens there: wait for the next process."""
@@ -116,12 +135,30 @@ class LocalClient:
 
     async def ask(self, call: Call) -> dict[str, Any]:
         """The whole answer. Raises LocalModelAway, LocalModelTimeout, LocalModelRefusal."""
-        response = await self._send(call, is_streamed=False)
-        return _answer(response)
+        return _answer(await self._send(call, _Search(call), is_streamed=False))
 
     async def stream(self, call: Call) -> AsyncGenerator[dict[str, Any], None]:
-        """The answer's chunks. Closing the iterator ends the work in the model. Raises as `ask`."""
-        response = await self._send(call, is_streamed=True)
+        """The answer's chunks. Closing the iterator ends the work in the model. Raises as `ask`.
+
+        When the process ends before the first chunk, the request is sent once more, to the process that is started in
+        its place: nothing has reached the caller yet. Once, so that a request that ends its process does not do so for
+        ever. Only streams: LiteLLM retries whole answers, and Echo then chooses again which deployment shall answer,
+        but it does not retry a custom provider's stream that fails before its first chunk.
+        """
+        search, has_begun = _Search(call), False
+        while True:
+            try:
+                async with aclosing(self._stream_once(call, search)) as chunks:
+                    async for chunk in chunks:
+                        has_begun = True
+                        yield chunk
+                return
+            except _Cut:
+                if has_begun or not search.begin_again():
+                    raise
+
+    async def _stream_once(self, call: Call, search: _Search) -> AsyncGenerator[dict[str, Any], None]:
+        response = await self._send(call, search, is_streamed=True)
         is_done = False  # what follows the mark is read too: only then can the connection be used again
         try:
             if response.is_error:
@@ -138,8 +175,8 @@ class LocalClient:
         if not is_done:
             raise _cut(call)
 
-    async def _send(self, call: Call, *, is_streamed: bool) -> httpx.Response:
-        http, search = self._async_http(), _Search(call)
+    async def _send(self, call: Call, search: _Search, *, is_streamed: bool) -> httpx.Response:
+        http = self._async_http()
         while True:
             while (state := search.look()) is None:
                 await asyncio.sleep(_POLL_S)
@@ -152,11 +189,24 @@ class LocalClient:
 
     def ask_sync(self, call: Call) -> dict[str, Any]:
         """As `ask`, for callers without an event loop."""
-        return _answer(self._send_sync(call, is_streamed=False))
+        return _answer(self._send_sync(call, _Search(call), is_streamed=False))
 
     def stream_sync(self, call: Call) -> Generator[dict[str, Any], None, None]:
         """As `stream`, for callers without an event loop."""
-        response = self._send_sync(call, is_streamed=True)
+        search, has_begun = _Search(call), False
+        while True:
+            try:
+                with closing(self._stream_once_sync(call, search)) as chunks:
+                    for chunk in chunks:
+                        has_begun = True
+                        yield chunk
+                return
+            except _Cut:
+                if has_begun or not search.begin_again():
+                    raise
+
+    def _stream_once_sync(self, call: Call, search: _Search) -> Generator[dict[str, Any], None, None]:
+        response = self._send_sync(call, search, is_streamed=True)
         is_done = False  # what follows the mark is read too: only then can the connection be used again
         try:
             if response.is_error:
@@ -173,8 +223,8 @@ class LocalClient:
         if not is_done:
             raise _cut(call)
 
-    def _send_sync(self, call: Call, *, is_streamed: bool) -> httpx.Response:
-        http, search = self._sync_http(), _Search(call)
+    def _send_sync(self, call: Call, search: _Search, *, is_streamed: bool) -> httpx.Response:
+        http = self._sync_http()
         while True:
             while (state := search.look()) is None:
                 time.sleep(_POLL_S)
@@ -250,5 +300,5 @@ def _explained(error: httpx.HTTPError, call: Call) -> LocalModelError:
     return _cut(call)
 
 
-def _cut(call: Call) -> LocalModelAway:
-    return LocalModelAway(f"local model {call.model.name} ended in the middle of an answer")
+def _cut(call: Call) -> _Cut:
+    return _Cut(f"local model {call.model.name} ended in the middle of an answer")

@@ -15,7 +15,8 @@ from echo_proxy.local.supervisor import Supervisor
 
 _PERIOD_S = 1.0
 _TIMEOUT_S = 0.5
-"""For a process to say how it is; one that is too busy for it is as busy as it last said."""
+"""For a process to say how it is. Of one that is too busy for it nothing is told: who was told of it before knows how
+old that is, and for how long it holds. To say it again would make it look new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class LoadWatch:
         self._http: httpx.AsyncClient | None = None
 
     async def queue_lengths(self) -> Mapping[str, ModelLoad]:
-        """By the name of the model; only those whose process answers."""
+        """By the name of the model; only those whose process has just answered."""
         return {
             name: ModelLoad(one.status.n_waiting, one.status.n_running, one.status.wait_s, one.status.service_s)
             for name, one in (await self.healths()).items()
@@ -83,11 +84,8 @@ class LoadWatch:
             return ()
         try:
             return await self._health(state)
-        except httpx.TimeoutException:
-            names = [model.name for model in supervisor.group.models]
-            return tuple(self._healths[name] for name in names if name in self._healths)
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
-            return ()  # it is ending; its supervisor cares for it
+            return ()  # it is ending, and its supervisor cares for it, or it is too busy
 
     async def _health(self, state: ModelState) -> tuple[ModelHealth, ...]:
         if self._http is None:

@@ -1,7 +1,6 @@
 """What Echo does at each of LiteLLM's hooks, over fakes."""
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -460,6 +459,44 @@ async def test_a_call_that_is_passed_through_has_its_caller_s_scope() -> None:
     assert world.desk.service({}).scope == scope_hash("key:anonymous")
 
 
+PASSED = {"user_api_key_request_route": "/v1/chat/completions", "user_api_key_hash": HASH, "user_api_key_team_id": "t"}
+
+
+@pytest.mark.parametrize(
+    ("group", "changes", "expected"),
+    [
+        ("auto", {}, Service(scope_hash("team:t"), -7)),
+        ("auto", {"mode": "shadow"}, Service(scope_hash("team:t"))),
+        ("elsewhere", {}, Service(scope_hash(f"key:{HASH}"))),
+    ],
+)
+async def test_what_is_passed_through_queues_as_the_policy_s_own_calls(
+    group: str, changes: dict[str, Any], expected: Service
+) -> None:
+    """Nobody gains rank or a second fair share by `stop`; the caller's header and the deadline do not count."""
+    rules = {"default": -7, "allow_client": True}
+    world = World(scope="team", priority=rules, deadline={"answer_s": 9.0}, **changes)
+    metadata = {**PASSED, "headers": {"x-echo-priority": "high"}}
+    await world.pick({**kwargs_of(stop=["."]), "metadata": metadata}, group=group)
+
+    told = world.desk.service({"litellm_call_id": "c1", "metadata": {**metadata, "deployment_model_name": group}})
+
+    assert told == expected
+
+
+async def test_the_same_call_id_again_blames_nobody() -> None:
+    """An attempt under way is not taken for failed because its caller sends a request with the same id."""
+    world = await taught()
+    for _ in range(2):
+        await world.pick()
+        world.desk.equip(attempt_on(SMALL))
+    world.desk.note_answer(*event())
+    (record,) = await world.records()
+
+    attempts: Any = record.explanation["attempts"]
+    assert [one["error"] for one in attempts] == [None, None]
+
+
 async def test_another_tenant_s_call_id_opens_nothing() -> None:
     """A client may choose its call id: with another's it gets its own scope and none of the other's answers."""
     world = await taught(**TO_LARGE)
@@ -532,37 +569,3 @@ async def test_a_refusal_reaches_the_caller_with_its_header(status: int) -> None
     assert world.desk.headers(kwargs_of())["x-echo-arm"] == "large+0"
     assert world.desk.headers(kwargs_of("c2")) == {"retry-after": "7"}
     assert world.desk.headers(kwargs_of("c3")) == {}
-
-
-async def test_a_stream_that_failed_unseen_is_a_failed_attempt() -> None:
-    """LiteLLM says nothing of it, but asks who shall answer instead: not the same, and that one learns."""
-    world = await taught()
-    await world.pick(kwargs_of(stream=True))
-    world.desk.equip(attempt_on(SMALL))
-
-    again = await world.pick(kwargs_of(stream=True))
-    world.desk.equip(attempt_on(LARGE))
-    world.desk.note_answer(*event())
-    world.desk.note_stream_end(kwargs_of(), True)
-    (record,) = await world.records()
-
-    assert again == ["id-large"]
-    assert [(one.key.arm, one.is_served) for one in record.evidence] == [("small+2", False), ("large+0", True)]
-    assert record.arm == "large+0"
-
-
-@pytest.mark.parametrize(
-    ("changes", "group", "is_prepared"), [({}, "auto", True), ({"mode": "shadow"}, "auto", False), ({}, "x", False)]
-)
-async def test_streams_of_ours_have_a_second_chance(changes: dict[str, Any], group: str, is_prepared: bool) -> None:
-    """With what the router has for the group already; in shadow mode and elsewhere nothing changes."""
-    router = SimpleNamespace(fallbacks=[{"auto": ["cloud"]}])
-    world = World(**changes)
-    desk = Desk(world.desk.app, FrozenClock(NOW), lambda: router)
-    data: dict[str, Any] = {"model": group, "stream": True}
-
-    desk.prepare(data, "acompletion")
-
-    assert ("fallbacks" in data) is is_prepared
-    if is_prepared:
-        assert data["fallbacks"][0]["auto"][1:] == ["cloud"]

@@ -1,7 +1,6 @@
 """No failure of ours reaches the caller."""
 
 from collections.abc import AsyncIterator, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,10 +26,6 @@ class FakeDesk:
     async def pick(self, group: str, healthy: Any, messages: Any, kwargs: Any) -> Any:
         self._note("pick", group, kwargs)
         return healthy[:1]
-
-    def prepare(self, data: Any, call_type: str) -> None:
-        self._note("prepare", call_type)
-        data["prepared"] = True
 
     def equip(self, kwargs: Any) -> Any:
         self._note("equip")
@@ -151,7 +146,6 @@ def test_all_hooks_stand_in_the_class_itself() -> None:
     hooks = {name for name in vars(EchoCallback) if name.startswith("async_")}
 
     assert hooks == {
-        "async_pre_call_hook",
         "async_filter_deployments",
         "async_pre_call_deployment_hook",
         "async_post_call_failure_deployment_hook",
@@ -160,15 +154,3 @@ def test_all_hooks_stand_in_the_class_itself() -> None:
         "async_log_success_event",
         "async_post_call_response_headers_hook",
     }
-
-
-async def test_a_call_is_prepared_before_it_is_routed(desk: FakeDesk) -> None:
-    """Unless its key has fallbacks of its own; the request goes on in any case."""
-    hook, own = EchoCallback(), SimpleNamespace(router_settings={"fallbacks": [{"auto": ["cloud"]}]})
-    made = await hook.async_pre_call_hook(SimpleNamespace(router_settings=None), None, {"model": "auto"}, "acompletion")
-    left = await hook.async_pre_call_hook(own, None, {"model": "auto"}, "acompletion")
-    desk.error = RuntimeError("a bug of ours")
-    broken = await hook.async_pre_call_hook(None, None, {"model": "auto"}, "acompletion")
-
-    assert (made, left, broken) == ({"model": "auto", "prepared": True}, {"model": "auto"}, {"model": "auto"})
-    assert desk.seen[0] == ("prepare", "acompletion")

@@ -18,11 +18,10 @@ from litellm.router import Router
 
 from echo_proxy.clock import SystemClock
 from echo_proxy.litellm.beside import RouterModels, is_errand
-from echo_proxy.litellm.calls import stranger
+from echo_proxy.litellm.calls import group_of, stranger
 from echo_proxy.litellm.config import PROVIDER
 from echo_proxy.litellm.provider import LlamaCppProvider
 from echo_proxy.litellm.runtime import set_desk
-from echo_proxy.litellm.second_chance import give_second_chance
 from echo_proxy.local.client import Call, LocalModelAway, LocalModelRefusal
 from echo_proxy.local.options import LocalModel
 from echo_proxy.online.sample import Ask
@@ -166,6 +165,25 @@ async def test_a_caller_cannot_say_what_the_engine_is_told(process: Process, is_
     }
 
 
+@pytest.mark.parametrize("endpoint", ["chat", "responses", "messages"])
+async def test_the_group_of_a_call_is_known_in_the_provider(process: Process, endpoint: str) -> None:
+    """On all endpoints, by an alias too, and whatever the caller says."""
+    process.says["small"] = [whole("3")]
+    desk = _Desk(Service())
+    set_desk(desk)  # type: ignore[arg-type]
+    router = router_of("small", model_group_alias={"other": "auto"})
+    told = {"user_api_key_request_route": f"/v1/{endpoint}", "user_api_key_hash": "ab" * 32}
+    forged = {**told, "deployment_model_name": "forged"}
+    if endpoint == "chat":
+        await router.acompletion("other", ASK, metadata=forged)
+    elif endpoint == "responses":
+        await router.aresponses(model="other", input="Count.", litellm_metadata=forged)
+    else:
+        await router.aanthropic_messages(model="other", messages=ASK, max_tokens=9, litellm_metadata=forged)
+
+    assert [group_of(one) for one in desk.asked] == ["auto"]
+
+
 async def test_calls_of_our_own_are_known_in_the_provider(process: Process) -> None:
     """Through all of LiteLLM's tasks and threads; a client's call is not taken for one."""
     process.says["small"] = [whole("3")]
@@ -249,19 +267,9 @@ async def test_a_process_that_dies_is_retried_with_another_arm(process: Process,
     assert [one["model"] for one in process.bodies] == ["small", "large"]
 
 
-async def stream_of(process: Process, names: tuple[str, ...] = ("small", "large"), **more: Any) -> str:
-    data: dict[str, Any] = {"model": "auto", "stream": True}
-    give_second_chance(data, "acompletion", None)
-    stream = await router_of(*names).acompletion(messages=ASK, **data, **more)
-    return "".join([one.choices[0].delta.content or "" async for one in stream])
-
-
-async def test_a_stream_that_has_not_begun_is_answered_by_another_arm(process: Process, turns: _Turns) -> None:
-    """A stream is never retried by LiteLLM; our fallback to its own group leads to another choice."""
-    process.says = {"small": [GONE], "large": [chunk("3"), *ENDS]}
-
-    assert await stream_of(process) == "3"
-    assert [one["model"] for one in process.bodies] == ["small", "large"]
+async def read(**more: Any) -> None:
+    stream = await router_of("small", "large").acompletion("auto", ASK, stream=True, **more)
+    _ = [one async for one in stream]
 
 
 @pytest.mark.parametrize("chances", [None, logprobs("3")])
@@ -270,7 +278,7 @@ async def test_a_stream_that_has_begun_ends_with_an_error(process: Process, turn
     process.says = {"small": [chunk("3", chances=chances), GONE], "large": [chunk("4"), *ENDS]}
 
     with pytest.raises(ServiceUnavailableError, match="ended in the middle"):
-        await stream_of(process, logprobs=chances is not None)
+        await read(logprobs=chances is not None)
     assert [one["model"] for one in process.bodies] == ["small"]
 
 

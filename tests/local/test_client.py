@@ -1,20 +1,28 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 import pytest_asyncio
 
+from echo_proxy.engine.work import EngineStatus
+from echo_proxy.errors import LocalModelError
+from echo_proxy.limits.load import LoadBoard
 from echo_proxy.local.client import Call, LocalClient, LocalModelAway, LocalModelRefusal, LocalModelTimeout
 from echo_proxy.local.fleet import Fleet
+from echo_proxy.local.groups import ModelGroup
 from echo_proxy.local.health import ModelHealth
 from echo_proxy.local.options import LocalModel
+from echo_proxy.local.state import ModelState
+from echo_proxy.local.supervisor import Supervisor
 from echo_proxy.local.watch import LoadWatch, ModelLoad
+from echo_proxy.types import Load
 from tests.fakes import FrozenClock
-from tests.local.children import ready_state, small_model
+from tests.local.children import ready_state, small_model, wait_for
 from tests.local.parrot_child import COMMAND
 
 MODELS = [
@@ -78,8 +86,10 @@ async def test_a_crash_is_told_at_once_to_those_who_wait(fleet: Fleet, client: L
     with pytest.raises(LocalModelAway):
         await anext(stream)
 
+    # Until then a connection may still be taken by the one that is ending.
+    ready_state(fleet.ensure(RED), after=first.token)
+
     assert (await client.ask(_call(fleet, RED, "hello")))["model"] == "red"
-    assert ready_state(fleet.ensure(RED)).token != first.token
 
 
 async def test_refusals_carry_their_status_and_pause(fleet: Fleet, client: LocalClient) -> None:
@@ -145,22 +155,151 @@ async def test_the_watch_forgets_a_process_that_is_gone(fleet: Fleet) -> None:
     assert gone == {}
 
 
-async def test_a_process_that_is_too_busy_to_say_is_as_busy_as_before(fleet: Fleet) -> None:
-    """Its last word stays, or else traffic would go where the queue is longest."""
-    answers = [httpx.Response(200, json={"models": [ModelHealth("red", "ready").to_json()]})]
+async def test_a_process_that_hangs_keeps_its_queue_for_a_while(fleet: Fleet) -> None:
+    """One that is too busy to say has its last word for as long as that holds, or else traffic would go where the queue
+    is longest; however often it is asked, that word does not get younger."""
+    status = EngineStatus(n_running=7)
+    answers = [httpx.Response(200, json={"models": [ModelHealth("red", "ready", status=status).to_json()]})]
 
     def answer(request: httpx.Request) -> httpx.Response:
         if not answers:
             raise httpx.ReadTimeout("too slow")
         return answers.pop()
 
-    clock = FrozenClock()
+    clock, board = FrozenClock(), LoadBoard()
     watch = LoadWatch(fleet, clock.monotonic, httpx.MockTransport(answer))
     ready_state(fleet.ensure(RED))
-    first = await watch.queue_lengths()
-    clock.time += 1.0
-    second = await watch.queue_lengths()
+    held = []
+    for _ in range(12):
+        told = await watch.queue_lengths()
+        board.tell({name: Load(held=one.n_running) for name, one in told.items()}, clock.now())
+        held.append(board.own(clock.now())["red"].held)
+        clock.time += 1.0
     await watch.aclose()
 
-    assert first == second == {"red": ModelLoad(0, 0, 0.0, 0.0)}
-    assert answers == []
+    assert held == [7] * 10 + [0, 0]
+    assert {one.name: one.n_running for one in fleet.status()}["red"] == 7
+
+
+# ------------------------------------------------------------------ streams whose process ends
+
+BEGUN = b'data: {"choices": [{"delta": {"content": "3"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+class Mortal:
+    """A process on loopback, and its supervisor: each request gets the next answer, and with one that has no end the
+    process ends; its successor has another token and is seen a little later."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+        self.tokens: list[str] = []
+        """Of the requests that came."""
+        self.comes_back = True
+        self.group = ModelGroup("mortal", (small_model("mortal", max_wait_s=600.0),))
+        self.fingerprint = self.group.fingerprint
+        self._port = 0
+        self._n_deaths = 0
+        self._n_looks = 0
+
+    def state(self) -> ModelState:
+        self._n_looks += 1
+        n_seen = self._n_deaths if self._n_looks > 2 and self.comes_back else 0
+        return ModelState("ready", self.fingerprint, port=self._port, token=f"token-{n_seen}")
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        await reader.readexactly(int(head.partition("content-length: ")[2].partition("\r\n")[0]))
+        self.tokens.append(head.partition("bearer ")[2].partition("\r\n")[0])
+        told = self.answers.pop(0)
+        self._n_deaths, self._n_looks = self._n_deaths + (DONE not in told), 0
+        writer.write(told)
+        writer.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with await asyncio.start_server(self._answer, "127.0.0.1", 0) as server:
+            self._port = server.sockets[0].getsockname()[1]
+            yield
+
+
+def _streamed(*events: bytes) -> bytes:
+    """As the process sends it: in chunks, of which the empty one is the last."""
+    chunks = [*events, b""] if DONE in events else events
+    body = b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in chunks)
+    return b"HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n" + body
+
+
+async def _read(client: LocalClient, process: Mortal, *, is_sync: bool, timeout_s: float = 30.0) -> list[str]:
+    """The texts of a stream."""
+    call = Call(cast(Supervisor, process), b"{}", httpx.Timeout(timeout_s))
+    async with process.running():
+        if is_sync:
+            chunks = await asyncio.to_thread(lambda: list(client.stream_sync(call)))
+        else:
+            chunks = [one async for one in client.stream(call)]
+    return [one["choices"][0]["delta"]["content"] for one in chunks]
+
+
+@pytest.mark.parametrize("is_sync", [False, True])
+@pytest.mark.parametrize("lost", [b"", _streamed(), _streamed(BEGUN[:9])], ids=["nothing", "status", "half"])
+async def test_a_stream_that_has_not_begun_comes_from_the_next_process(
+    client: LocalClient, lost: bytes, is_sync: bool
+) -> None:
+    """Nothing was told yet; the old process is not asked again though the supervisor has not seen its end."""
+    process = Mortal(lost, _streamed(BEGUN, BEGUN, DONE))
+
+    assert await _read(client, process, is_sync=is_sync) == ["3", "3"]
+    assert process.tokens == ["token-0", "token-1"]
+
+
+@pytest.mark.parametrize("is_sync", [False, True])
+async def test_a_stream_that_ends_two_processes_is_given_up(client: LocalClient, is_sync: bool) -> None:
+    """Or else it would end them for ever."""
+    process = Mortal(_streamed(), _streamed(), _streamed(BEGUN, DONE))
+
+    with pytest.raises(LocalModelAway, match="ended in the middle"):
+        await _read(client, process, is_sync=is_sync)
+    assert len(process.tokens) == 2
+
+
+@pytest.mark.parametrize("is_sync", [False, True])
+async def test_a_stream_that_has_begun_is_not_sent_again(client: LocalClient, is_sync: bool) -> None:
+    """No text comes twice."""
+    process = Mortal(_streamed(BEGUN), _streamed(BEGUN, DONE))
+
+    with pytest.raises(LocalModelAway, match="ended in the middle"):
+        await _read(client, process, is_sync=is_sync)
+    assert len(process.tokens) == 1
+
+
+async def test_the_next_process_is_awaited_within_the_call_s_time(client: LocalClient) -> None:
+    """Though the model's own limit is longer."""
+    process = Mortal(_streamed(), _streamed(BEGUN, DONE))
+    process.comes_back = False
+
+    with pytest.raises(LocalModelError):
+        await _read(client, process, is_sync=False, timeout_s=0.5)
+    assert len(process.tokens) == 1
+
+
+@pytest.mark.parametrize("is_sync", [False, True])
+async def test_a_whole_answer_is_asked_for_once(client: LocalClient, is_sync: bool) -> None:
+    """LiteLLM's retry asks another arm, which is there at once."""
+    process = Mortal(b"", _streamed(BEGUN, DONE))
+    call = Call(cast(Supervisor, process), b"{}", httpx.Timeout(30.0))
+
+    async with process.running():
+        with pytest.raises(LocalModelAway, match="ended in the middle"):
+            await (asyncio.to_thread(client.ask_sync, call) if is_sync else client.ask(call))
+    assert len(process.tokens) == 1
+
+
+async def test_a_stream_that_crashes_its_process_does_so_twice(fleet: Fleet, client: LocalClient) -> None:
+    """With real processes: the second is the last that it ends, and the third serves the others."""
+    with pytest.raises(LocalModelAway, match="ended in the middle"):
+        _ = [one async for one in client.stream(_call(fleet, RED, "crash", is_streamed=True))]
+    third = await asyncio.to_thread(wait_for, lambda: (one := ready_state(fleet.ensure(RED))).n_restarts == 2 and one)
+
+    assert (await client.ask(_call(fleet, BLUE, "hello")))["model"] == "blue"
+    assert ready_state(fleet.ensure(BLUE)) == third
