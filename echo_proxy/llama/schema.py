@@ -16,6 +16,8 @@ _MOST_VALUES = 1000
 """Of all enums together, as OpenAI has it."""
 _MOST_REPEATED = 2000
 """Of one thing; llama.cpp refuses more."""
+_SHOWN = 60
+"""Characters of a text, or bits of a number, that a message repeats."""
 _MOST_REPEATED_IN_ALL = 20_000
 """Each is a rule in llama.cpp; 20,000 of them take it 15 ms."""
 
@@ -209,7 +211,7 @@ class _Reader:
 
     def _typed(self, schema: Mapping[str, Any], kind: object) -> Form:
         if kind is not None and (not isinstance(kind, str) or kind not in _TYPES):
-            raise SchemaRefused(f"expected a type of {', '.join(sorted(_TYPES))}, got another")
+            raise SchemaRefused(f"expected a type of {', '.join(sorted(_TYPES))}, got {_shown(kind)}")
         if kind in (None, "object") and ("allOf" in schema or _has_fields(schema)):
             return self._object(schema)
         if kind in (None, "array") and ("items" in schema or "prefixItems" in schema):
@@ -286,7 +288,7 @@ class _Reader:
     def _reference(self, pointer: object) -> Reference:
         text = _text("$ref", pointer)
         if text != "#" and not text.startswith("#/"):
-            raise SchemaRefused("expected $ref to begin with #/, got another")
+            raise SchemaRefused(f"expected $ref to begin with #/, got {_shown(text)}")
         self._todo.append(text)
         return Reference(text)
 
@@ -304,7 +306,7 @@ class _Reader:
             elif isinstance(found, list) and key.isascii() and key.isdigit() and len(key) < 5 and int(key) < len(found):
                 found = found[int(key)]
             else:
-                raise SchemaRefused("expected $ref to name a part of the schema, got another")
+                raise SchemaRefused(f"expected $ref to name a part of the schema, got {_shown(pointer)}")
         return found
 
 
@@ -334,10 +336,19 @@ def _list(name: str, value: object, least: int) -> list[Any]:
     return value
 
 
+def _shown(value: object) -> str:
+    """What came, so short that it costs nothing."""
+    if isinstance(value, str):
+        return repr(value[:_SHOWN])
+    if isinstance(value, int) and value.bit_length() > _SHOWN:
+        return "one of many digits"
+    return repr(value) if isinstance(value, int | float) else _kind(value)
+
+
 def _count(name: str, value: object) -> int:
     # A comparison first: of a number with 400 digits nothing else is cheap.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_REPEATED:
-        raise SchemaRefused(f"{name}: expected a number in [0, {_MOST_REPEATED}], got another")
+        raise SchemaRefused(f"{name}: expected a number in [0, {_MOST_REPEATED}], got {_shown(value)}")
     if value != int(value):
-        raise SchemaRefused(f"{name}: expected a whole number, got another")
+        raise SchemaRefused(f"{name}: expected a whole number, got {_shown(value)}")
     return int(value)

@@ -16,7 +16,7 @@ from echo_proxy.llama.grammar import Grammar, grammar_rules
 from echo_proxy.llama.language import LlamaLanguage
 from echo_proxy.llama.library import Weights, last_errors
 from echo_proxy.llama.pattern import Effort, pattern_rules
-from echo_proxy.llama.schema import SchemaRefused
+from echo_proxy.llama.schema import SchemaRefused, read_schema
 from echo_proxy.llama.schema_rules import MOST_BYTES
 from echo_proxy.llama.vocabulary import Vocabulary
 
@@ -263,3 +263,17 @@ def test_grammars_stay_small(small: Weights) -> None:
 
     assert len(rules or "") < MOST_BYTES
     Grammar(Vocabulary(small), rules or "").close()
+
+
+@pytest.mark.parametrize(
+    ("schema", "came"),
+    [
+        ({"type": "array", "minItems": 3000}, "got 3000"),
+        ({"type": "array", "minItems": 10**400}, "got one of many digits"),
+        ({"type": "strin"}, "got 'strin'"),
+    ],
+)
+def test_a_refusal_says_what_came(schema: dict[str, Any], came: str) -> None:
+    """However long it was."""
+    with pytest.raises(SchemaRefused, match=re.escape(came)):
+        read_schema(json.dumps(schema))
