@@ -28,6 +28,9 @@ from echo_proxy.settings import Settings
 from echo_proxy.stores.connect import StoreConfig, make_store
 from echo_proxy.stores.embedded import EmbeddedRedis
 from echo_proxy.types import Load, LocalReport
+from echo_proxy.upkeep.periodic import Periodic
+from echo_proxy.upkeep.progress import LoggedProgress
+from echo_proxy.upkeep.run import Tools
 
 log = logging.getLogger("echo_proxy")
 
@@ -77,6 +80,7 @@ class App:
         """Why the last reload of the policies was refused; None when all is well."""
         self.local: LocalModels | None = None
         """None where there are none."""
+        self._models: Models | None = None
         self._groups = _by_group(lanes)
         self._stamps = _stamps(settings)
         self._check: Callable[[Policy], None] = _accept
@@ -93,7 +97,8 @@ class App:
             check(lane.policy)
 
     def ask_by(self, models: Models) -> None:
-        """Judge and shadow calls are made by these; before `start`."""
+        """Judge and shadow calls, and those of upkeep, are made by these; before `start`."""
+        self._models = models
         for lane in self.lanes.values():
             lane.ask_by(models)
 
@@ -115,6 +120,7 @@ class App:
             await lane.fitting.fit()
         self._tasks = [asyncio.create_task(self._keep_fresh(lane)) for lane in self.lanes.values()]
         self._tasks += [asyncio.create_task(lane.beside.run()) for lane in self.lanes.values() if lane.beside]
+        self._tasks += [asyncio.create_task(self._upkeep_of(lane).run()) for lane in self.lanes.values()]
         self._tasks.append(asyncio.create_task(self._watch_policies()))
         if self.local is not None:
             self._tasks.append(asyncio.create_task(self._watch_queues(self.local)))
@@ -186,6 +192,20 @@ class App:
                 due = lane.parts.clock.monotonic() + refresh_s
             if not is_written:
                 await asyncio.sleep(refresh_s)
+
+    def _upkeep_of(self, lane: Lane) -> Periodic:
+        board, clock = lane.parts.knowledge.board, lane.parts.clock
+
+        async def loads() -> Mapping[str, Load]:
+            return board.total(clock.now())
+
+        def tools() -> Tools | None:
+            if not lane.is_open:
+                return None
+            progress = LoggedProgress(lane.policy.name)
+            return Tools(lane.policy, lane.parts.store, self.embedder, clock, self._models, loads, progress)
+
+        return Periodic(tools, lane.worker, lane.counts)
 
     async def _watch_queues(self, local: LocalModels) -> None:
         while True:
@@ -297,6 +317,7 @@ def store_config(policy: Policy, embedder: Embedder) -> StoreConfig:
         decision_ttl_s=policy.log.ttl_s,
         log_length=policy.log.length,
         memory_length=2 * policy.bandit.memory,
+        offload_decay=policy.upkeep.offload_decay,
     )
 
 
@@ -339,6 +360,7 @@ def _held_by_store(policy: Policy) -> Mapping[str, object]:
         "bandit.memory": policy.bandit.memory,
         "log.ttl_s": policy.log.ttl_s,
         "log.length": policy.log.length,
+        "upkeep.offload_decay": policy.upkeep.offload_decay,
     }
 
 

@@ -6,23 +6,23 @@ away or a reply that is no verdict are counted, and that is all.
 
 import asyncio
 import hashlib
+import json
 import logging
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from echo_proxy.answers.same import say_the_same
 from echo_proxy.errors import FAULTS, AskError, StoreError
+from echo_proxy.online.both_ways import Pair, both_ways
 from echo_proxy.online.combine import VERDICTS
 from echo_proxy.online.measure import WHOLE_REASONS
-from echo_proxy.online.sample import Ask, Heard, JudgeCall, Reply, ShadowCall
+from echo_proxy.online.sample import Ask, Heard, JudgeCall, Reply, SameCall, ShadowCall
 from echo_proxy.online.shadow import compare
-from echo_proxy.online.verdict import Marks, as_share, question, verdict_in
 from echo_proxy.protocols import Clock
 from echo_proxy.telemetry.counts import EVERYONE, Counts
-from echo_proxy.types import Prompt
 
 log = logging.getLogger("echo_proxy")
 
@@ -33,8 +33,6 @@ _MAX_REMEMBERED = 1_000
 """Verdicts and the teacher's answers that are kept for the next time."""
 _ASK_S = 60.0
 """Seconds for one call. # guess, not yet measured"""
-_JUDGE_TOKENS = 1_024
-"""A verdict has 20; models that think aloud need the rest."""
 _DELIVERY_WAITS_S = (0.2, 1.0, 5.0)
 """A verdict may come before its decision is written."""
 _DAY_S = 86_400.0
@@ -49,6 +47,11 @@ class Models(Protocol):
 
 
 T = TypeVar("T")
+BesideCall = JudgeCall | ShadowCall | SameCall
+_PURPOSES = {JudgeCall: "judge", ShadowCall: "shadow", SameCall: "same"}
+"""As counts name them."""
+_AS_GOOD = 0.5
+"""A judge's share from which on the first answer is at least as good as the second."""
 Deliver = Callable[[Heard], Awaitable[bool]]
 """Takes what was heard; False while the decision is not known. Raises StoreError."""
 
@@ -108,7 +111,7 @@ class Beside:
         self._deliver = deliver
         self._counts = counts
         self._budgets = {purpose: DailyBudget(purpose, clock) for purpose in ("judge", "shadow")}
-        self._waiting: asyncio.Queue[JudgeCall | ShadowCall] = asyncio.Queue(_MAX_WAITING)
+        self._waiting: asyncio.Queue[BesideCall] = asyncio.Queue(_MAX_WAITING)
         self._verdicts: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._references: OrderedDict[str, str] = OrderedDict()
         self.wait: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -119,7 +122,12 @@ class Beside:
         """Calls that have not begun."""
         return self._waiting.qsize()
 
-    def put(self, call: JudgeCall | ShadowCall | None) -> None:
+    @property
+    def is_full(self) -> bool:
+        """The next call would be dropped."""
+        return self._waiting.full()
+
+    def put(self, call: BesideCall | None) -> None:
         """Queue a call, if there is one; when the queue is full it is dropped and counted."""
         if call is None:
             return
@@ -143,18 +151,18 @@ class Beside:
         while True:
             await self.do(await self._waiting.get())
 
-    async def do(self, call: JudgeCall | ShadowCall) -> None:
+    async def do(self, call: BesideCall) -> None:
         """One call from its question to the delivery of what was learned; its failures are counted."""
-        purpose = "judge" if isinstance(call, JudgeCall) else "shadow"
+        purpose = _PURPOSES[type(call)]
         try:
             await self._do(call, purpose)
         except FAULTS as error:  # an odd reply must not end all that is asked later; its words may be the prompt's
             self._counts.add(call.scope, f"{purpose}_failed")
             log.warning("decision %s: an odd %s answer: %s", call.decision_id, purpose, type(error).__name__)
 
-    async def _do(self, call: JudgeCall | ShadowCall, purpose: str) -> None:
+    async def _do(self, call: BesideCall, purpose: str) -> None:
         try:
-            heard = await (self._judge(call) if isinstance(call, JudgeCall) else self._shadow(call))
+            heard = await self._hear(call)
         except _Spent:
             self._counts.add(call.scope, f"{purpose}_over_budget")
             return
@@ -166,8 +174,13 @@ class Beside:
             self._counts.add(call.scope, f"{purpose}_no_verdict")
             return
         self._counts.add(call.scope, f"{purpose}_answered")
-        if heard.signals:
+        if heard.signals or heard.seen:
             await self._tell(call, heard)
+
+    async def _hear(self, call: BesideCall) -> Heard | None:
+        if isinstance(call, JudgeCall):
+            return await self._judge(call)
+        return await (self._same(call) if isinstance(call, SameCall) else self._shadow(call))
 
     # ------------------------------------------------------------------ judge
 
@@ -179,15 +192,17 @@ class Beside:
         if verdict is not None:
             self._counts.add(call.scope, "judge_from_cache")
         else:
-            verdict = await self._compare(call, reference, purse)
+            pair = Pair(call.dialogue, call.answer, reference)
+            verdict = await both_ways(pair, call.rules.model_group, lambda ask: self._ask(ask, purse))
             if verdict is None:
                 return None
             _remember(self._verdicts, key, verdict)
-        return Heard(call.decision_id, dict(zip(VERDICTS, verdict, strict=True)))
+        return Heard(call.decision_id, dict(zip(VERDICTS, verdict, strict=True)), approves=call.approves)
 
-    async def _reference(self, call: JudgeCall, purse: _Purse) -> str:
+    async def _reference(self, call: JudgeCall | SameCall, purse: _Purse) -> str:
         asked = call.ask_reference
-        key = _key(call.scope, asked.model_group, asked.deployment, call.dialogue)
+        turns = json.dumps([[turn.role, turn.content] for turn in asked.messages])  # as one text they may be another's
+        key = _key(call.scope, asked.model_group, asked.deployment, turns, str(asked.wants_json))
         known = self._references.get(key)
         if known is not None:
             return known
@@ -197,21 +212,28 @@ class Beside:
         _remember(self._references, key, reply.text)
         return reply.text
 
-    async def _compare(self, call: JudgeCall, reference: str, purse: _Purse) -> tuple[float, float] | None:
-        """The verdict on the answer when it is shown first, and when it is shown second."""
-        if call.answer.strip() == reference.strip():
-            return 0.5, 0.5
-        first = await self._verdict(call, call.answer, reference, purse)
-        if first is None:
-            return None
-        second = await self._verdict(call, reference, call.answer, purse)
-        return None if second is None else (as_share(first), as_share(-second))
+    # ------------------------------------------------------------------ stored answers
 
-    async def _verdict(self, call: JudgeCall, first: str, second: str, purse: _Purse) -> int | None:
-        marks = Marks(secrets.token_hex(8), *_labels())
-        messages = question(call.dialogue, first, second, marks)
-        ask = Ask(call.rules.model_group, "", messages, Prompt(), max_tokens=_JUDGE_TOKENS, temperature=0.0)
-        return verdict_in((await self._ask(ask, purse)).text, marks.token)
+    async def _same(self, call: SameCall) -> Heard:
+        """Once the teacher's answer is known there is a label, whatever the judge does: one that is left out whenever
+        the judge is away would leave more right ones than there are."""
+        purse = _Purse(self._budgets["judge"], call.rules.usd_per_day, "judge")
+        reference = call.reference or await self._reference(call, purse)
+        same = say_the_same(call.answer.example.response, reference)
+        if same is None:
+            same = await self._is_as_good(call, reference, purse)
+        return Heard(call.decision_id, {}, seen=call.seen(same), promotes=call.promotes if same else None)
+
+    async def _is_as_good(self, call: SameCall, reference: str, purse: _Purse) -> bool:
+        """Whether the judge finds so both ways round."""
+        pair = Pair(call.dialogue, call.answer.example.response, reference)
+        try:
+            verdict = await both_ways(pair, call.rules.model_group, lambda ask: self._ask(ask, purse))
+        except (_Spent, AskError, TimeoutError, *FAULTS):
+            verdict = None
+        if verdict is None:
+            self._counts.add(call.scope, "same_unjudged")
+        return verdict is not None and min(verdict) >= _AS_GOOD
 
     # ------------------------------------------------------------------ shadow
 
@@ -233,7 +255,7 @@ class Beside:
         self._counts.add(EVERYONE, purse.budget.counter, reply.cost_usd)
         return reply
 
-    async def _tell(self, call: JudgeCall | ShadowCall, heard: Heard) -> None:
+    async def _tell(self, call: BesideCall, heard: Heard) -> None:
         for wait_s in (*_DELIVERY_WAITS_S, None):
             try:
                 if await self._deliver(heard):
@@ -243,12 +265,6 @@ class Beside:
             if wait_s is not None:
                 await self.wait(wait_s)
         self._counts.add(call.scope, "beside_undelivered")
-
-
-def _labels() -> tuple[str, str]:
-    """Two names that say nothing and differ."""
-    one = secrets.randbelow(900) + 100
-    return f"K{one}", f"K{(one - 100 + 1 + secrets.randbelow(899)) % 900 + 100}"
 
 
 def _key(*parts: str) -> str:

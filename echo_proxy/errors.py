@@ -6,7 +6,8 @@ EchoProxyError
 ├── InputError             a file that was given to a command is wrong
 ├── StoreError
 │   ├── StoreUnavailable   the store does not answer; the request goes on without examples
-│   └── SchemaMismatch     the index was made with another embedding model or size
+│   ├── SchemaMismatch     the index was made with another embedding model or size
+│   └── LeaseLost          somebody else does this work by now; nothing was written
 ├── EmbedderError          a text could not be embedded
 ├── AskError               a model that Echo asked by itself, beside the path, gave no answer
 ├── FeedbackRefused        a decision has been judged anew too often
@@ -40,6 +41,10 @@ class StoreUnavailable(StoreError):
 
 class SchemaMismatch(StoreError):
     """The index was made with another embedding model or vector size than the process has now."""
+
+
+class LeaseLost(StoreError):
+    """A write under a lease that has ended: somebody else may do this work by now. Nothing was written."""
 
 
 class EmbedderError(EchoProxyError):

@@ -1,4 +1,7 @@
-"""One policy at work in one worker: plans, settles, takes feedback, and keeps what it knows fresh."""
+"""One policy at work in one worker: plans, settles, takes feedback, and keeps what it knows fresh.
+
+A little over 300 lines: every way in which an outcome comes back changes the same counts, evidence and examples.
+"""
 
 import asyncio
 import logging
@@ -7,18 +10,26 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from echo_proxy.admission.approval import is_approved
+from echo_proxy.admission.forget import forget_answer
+from echo_proxy.admission.gate import Arrival, Gate
+from echo_proxy.admission.telling import cleaned_comment
+from echo_proxy.answers.observe import complained, complaint
 from echo_proxy.beside import Beside, Models
 from echo_proxy.errors import FAULTS, FeedbackRefused, StoreError, StoreUnavailable
 from echo_proxy.fitting import Fitting
+from echo_proxy.online.combine import VERDICTS
 from echo_proxy.online.measure import Answer
+from echo_proxy.online.promote import Promotion
 from echo_proxy.online.receive import receive
-from echo_proxy.online.sample import Heard
+from echo_proxy.online.sample import Approval, Heard
 from echo_proxy.outbox import Outbox
-from echo_proxy.pipeline import Parts, amend, plan, reroute, revise, settle
+from echo_proxy.pipeline import Parts, Settled, amend, plan, reroute, revise, settle
 from echo_proxy.policy import Policy
 from echo_proxy.protocols import UtilityModel
 from echo_proxy.telemetry.counts import EVERYONE, Counts
 from echo_proxy.types import (
+    STORED,
     Amendment,
     Attempt,
     Call,
@@ -27,6 +38,7 @@ from echo_proxy.types import (
     Lesson,
     PassThrough,
     Plan,
+    SeenAnswer,
     Settlement,
 )
 
@@ -51,13 +63,15 @@ class Lane:
     def __init__(self, parts: Parts, max_pending: int) -> None:
         self.parts = parts
         self.counts = Counts()
-        self.outbox = Outbox(parts.store, self.counts, max_pending)
+        self.gate = Gate(parts.store, parts.embedder, parts.clock)
+        self.outbox = Outbox(parts.store, self.gate, self.counts, max_pending)
         self.fitting = Fitting(lambda: self.parts, self.counts)
         self.is_open = False
         """The store has been opened."""
         self.beside: Beside | None = None
         """Judge and shadow calls; None where nobody can be asked."""
-        self._worker = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.worker = f"{os.getpid()}-{secrets.token_hex(4)}"
+        """Name of this process, different in every worker."""
         self._cursor = ""
 
     @property
@@ -84,7 +98,8 @@ class Lane:
             return self.bypass("no_arm_available", request.scope)
         for reason in made.bypasses:
             self.bypass(reason, request.scope)
-        self._start(made)
+        if made.answer is None or not made.answer.is_served:
+            self._start(made)
         return made
 
     def _start(self, made: Plan) -> None:
@@ -100,10 +115,14 @@ class Lane:
             self._start(made)
         return made
 
+    def call_off(self, made: Plan) -> None:
+        """Its deployment is not asked, at least not now."""
+        self.parts.knowledge.board.end(made.request.decision_id, None)
+
     def give_up(self, made: Plan) -> None:
         """Its outcome will never be known."""
         self.counts.add(made.request.scope, "unsettled")
-        self.parts.knowledge.board.end(made.request.decision_id, None)
+        self.call_off(made)
 
     def bypass(self, reason: str, scope: str = EVERYONE) -> PassThrough:
         """Count a step or a call that went on without us."""
@@ -114,15 +133,28 @@ class Lane:
 
     def settle(self, made: Plan, answer: Answer, attempts: Sequence[Attempt]) -> None:
         """Learn from an answer; the store hears of it in the background. What must not be lost comes first."""
-        settled = settle(made, answer, attempts, self.policy)
+        settled = self._told(settle(made, answer, attempts, self.policy))
         record = settled.settlement.record
+        if settled.seen is not None:
+            self.parts.pools.learn(record.id, settled.seen.observation.is_correct)
         self.outbox.put(settled, self.policy)
         self.parts.knowledge.board.end(record.id, record.latency_s if record.is_acted else None)
         self._count(record, settled.refusal)
+        if record.served_by == STORED:
+            is_own = made.answer is not None and made.answer.is_served
+            self.counts.add(record.scope, "answered_from_store" if is_own else "answered_jointly")
         if self.beside is not None:
             self.beside.put(settled.judge_call)
             self.beside.put(settled.shadow_call)
+            self.beside.put(settled.same_call)
         self._learn(settled.settlement)
+
+    def _told(self, settled: Settled) -> Settled:
+        """Where a judge should tell whether a stored answer was right, and cannot be asked, it counts as wrong."""
+        call = settled.same_call
+        if call is None or not call.reference or (self.beside is not None and not self.beside.is_full):
+            return settled
+        return replace(settled, seen=call.seen(is_correct=False), same_call=None)
 
     def _learn(self, settlement: Settlement) -> None:
         """At once, without waiting for the store."""
@@ -159,6 +191,8 @@ class Lane:
         Raises StoreUnavailable, and FeedbackRefused when the decision was judged anew too often: every revision is
         written, learned by all workers and kept.
         """
+        comment = await cleaned_comment(feedback.comment, self.policy.admission.privacy)
+        feedback = replace(feedback, comment=comment)
         for _ in range(_FEEDBACK_TRIES):
             record = await self.parts.store.decision(decision_id)
             if record is None:
@@ -169,8 +203,12 @@ class Lane:
                 raise FeedbackRefused(
                     f"expected at most {_MOST_REVISIONS - 1} changes of a decision, {decision_id} has had as many"
                 )
-            settlement = revise(record, feedback, self.policy)
+            settlement, wrong = revise(record, feedback, self.policy), self._complaint(record, feedback)
+            if wrong is not None:
+                settlement = replace(settlement, record=complained(settlement.record))
             if await self.parts.store.settle(settlement):
+                if wrong is not None:
+                    await self._observe(record.id, wrong)
                 await self._after_feedback(record, settlement.record, feedback)
                 self._learn(settlement)
                 return settlement.record
@@ -178,6 +216,14 @@ class Lane:
 
     async def take_heard(self, heard: Heard) -> bool:
         """Learn what a judge or a second arm said; False when the decision is unknown. Raises StoreError."""
+        if heard.approves is not None:
+            await self._take_approval(heard, heard.approves)
+            return True
+        if heard.seen is not None:
+            if heard.promotes is not None:  # first: it may be tried again, an observation would count twice
+                await self._promote(heard.promotes)
+            await self._observe(heard.decision_id, heard.seen)
+            return True
         for _ in range(_FEEDBACK_TRIES):
             record = await self.parts.store.decision(heard.decision_id)
             if record is None:
@@ -190,6 +236,33 @@ class Lane:
                 return True
         raise StoreUnavailable(f"what was heard of {heard.decision_id} met {_FEEDBACK_TRIES} concurrent changes")
 
+    async def _take_approval(self, heard: Heard, asked: Approval) -> None:
+        """Release the example that was judged, when it was found good."""
+        if not is_approved(*(heard.signals[name] for name in VERDICTS)):
+            return
+        quarantine = self.gate.quarantine
+        if await quarantine.approve(asked.example_id, asked.version, asked.witness, self.policy):
+            self.counts.add(EVERYONE, "approved")
+
+    async def _promote(self, asked: Promotion) -> None:
+        """Keep a stored answer under more words, unless it has changed since, or has been kept under them already."""
+        store, example = self.parts.store, asked.example
+        original = await store.get(asked.original_id)
+        if original is None or original.version != asked.version or await store.get(example.id) is not None:
+            return
+        made = await self.gate.admit(Arrival(example, asked.asked), self.policy)
+        self.counts.add(example.scope, f"unpromoted:{made.refusal}" if made.refusal else "promoted")
+
+    async def _observe(self, decision_id: str, seen: SeenAnswer) -> None:
+        """Note with its example whether a stored answer was right; nothing when that has changed since."""
+        self.parts.pools.learn(decision_id, seen.observation.is_correct)
+        await self.parts.store.observe(seen.example_id, seen.version, seen.observation)
+
+    def _complaint(self, record: DecisionRecord, feedback: Feedback) -> SeenAnswer | None:
+        """That a stored answer was wrong, where the feedback is bad; once per decision."""
+        is_bad = feedback.score < self.policy.admission.min_feedback
+        return complaint(record, self.parts.clock.now()) if is_bad else None
+
     async def _after_feedback(self, before: DecisionRecord, record: DecisionRecord, feedback: Feedback) -> None:
         earlier = before.feedback
         if earlier is None:
@@ -197,13 +270,15 @@ class Lane:
             self.counts.add(record.scope, f"feedback:{record.arm}")
         self.counts.add(record.scope, f"feedback_score:{record.arm}", feedback.score - (earlier or 0.0))
         if feedback.score < self.policy.admission.min_feedback and record.admitted_id:
-            self.counts.add(record.scope, "forgotten", await self.parts.store.remove([record.admitted_id]))
+            gone = await forget_answer(record, self.policy, self.parts.store, self.parts.clock)
+            self.counts.add(record.scope, "forgotten", gone)
 
     # ------------------------------------------------------------------ beside the path
 
     def ask_by(self, models: Models) -> None:
         """From now on judge and shadow calls can be made."""
         self.beside = Beside(models, self.take_heard, self.counts, self.parts.clock)
+        self.outbox.judge = self.beside.put
 
     async def write(self) -> bool:
         """Bring outcomes and counts to the store; False when it is away."""
@@ -256,9 +331,9 @@ class Lane:
 
     async def _share_loads(self) -> None:
         board, now = self.parts.knowledge.board, self.parts.clock.now()
-        await self.parts.store.report_loads(self._worker, board.own(now), _LOADS_TTL_S)
+        await self.parts.store.report_loads(self.worker, board.own(now), _LOADS_TTL_S)
         told = await self.parts.store.loads()
-        board.hear([loads for worker, loads in told.items() if worker != self._worker])
+        board.hear([loads for worker, loads in told.items() if worker != self.worker])
 
     async def _share_budgets(self) -> None:
         """What all workers have spent beside the path today."""

@@ -6,28 +6,32 @@ Read this file first. Each line is a step, each step a file of that name in `onl
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+from echo_proxy.answers.consider import consider
+from echo_proxy.answers.observe import known_already, observed, offload_by, offload_of
+from echo_proxy.answers.pool import Pools
 from echo_proxy.errors import StoreUnavailable
 from echo_proxy.learning.knowledge import Knowledge
 from echo_proxy.limits.deadline import deadline_of, timeliness
-from echo_proxy.online.admit import example_from, reason_to_refuse
+from echo_proxy.online.admit import example_from, is_kept_from, reason_to_refuse
 from echo_proxy.online.assemble import assemble
 from echo_proxy.online.combine import FEEDBACK, combine
-from echo_proxy.online.embed import embed
+from echo_proxy.online.embed import embed, identity_of
 from echo_proxy.online.familiar import Familiar
 from echo_proxy.online.judge import appraise
-from echo_proxy.online.learn import evidence_from, example_increments, increments_between, revised
+from echo_proxy.online.learn import evidence_from, example_increments, increments_between, revised, use_of
 from echo_proxy.online.lesson import amendment_of, lesson_of
 from echo_proxy.online.log import record_of, revised_record
 from echo_proxy.online.measure import Answer, measure
 from echo_proxy.online.retrieve import retrieve
 from echo_proxy.online.reward import reward
 from echo_proxy.online.route import route
-from echo_proxy.online.sample import Heard, JudgeCall, ShadowCall, judge_call, shadow_call
+from echo_proxy.online.sample import Heard, JudgeCall, SameCall, ShadowCall, judge_call, same_call, shadow_call
 from echo_proxy.online.select import select
 from echo_proxy.online.situation import conditions_of, situation_of
 from echo_proxy.policy import Policy
 from echo_proxy.protocols import Clock, Embedder, Store, UtilityModel
 from echo_proxy.types import (
+    STORED,
     Attempt,
     Candidate,
     Decision,
@@ -40,9 +44,11 @@ from echo_proxy.types import (
     Prompt,
     Quality,
     Request,
+    SeenAnswer,
     Selection,
     Settlement,
     Turn,
+    Use,
 )
 
 
@@ -58,6 +64,7 @@ class Parts:
     clock: Clock
     new_seed: Callable[[], int]
     familiar: Familiar = field(default_factory=Familiar)
+    pools: Pools = field(default_factory=Pools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,16 @@ class Settled:
     judge_call: JudgeCall | None = None
     """To be asked beside the path, when the answer is sampled; so is the next."""
     shadow_call: ShadowCall | None = None
+    seen: SeenAnswer | None = None
+    """To be noted, when the answer tells whether a stored one was right."""
+    same_call: SameCall | None = None
+    """To be asked beside the path, when only a judge can tell that."""
+    asked: str = ""
+    """Text that the example's vector stands for."""
+    wider: tuple[str, ...] = ()
+    """Scopes that are to have a copy of the example."""
+    team: str = ""
+    """Of its writer; empty = none is known."""
 
 
 async def plan(request: Request, available: Collection[str], parts: Parts) -> Plan | None:
@@ -92,10 +109,9 @@ async def plan(request: Request, available: Collection[str], parts: Parts) -> Pl
     if decision is None:
         return None
     prompt = _prompt(selection, decision, policy)
-    spent = parts.clock.monotonic() - started
-    return Plan(
-        request, policy.name, vector, selection, decision, prompt, found.bypasses, policy.mode == "shadow", spent
-    )
+    answer = None if request.wants_fresh else consider(request, found.candidates, policy, seed, parts.pools)
+    spent, is_shadow = parts.clock.monotonic() - started, policy.mode == "shadow"
+    return Plan(request, policy.name, vector, selection, decision, prompt, found.bypasses, is_shadow, spent, answer)
 
 
 def reroute(before: Plan, available: Collection[str], parts: Parts) -> Plan | None:
@@ -120,14 +136,19 @@ def settle(plan: Plan, answer: Answer, attempts: Sequence[Attempt], policy: Poli
     earned = reward(quality.estimate, outcome.cost_usd, outcome.latency_s, policy.reward)
     evidence = evidence_from(outcome.attempts, quality, earned)
     timely = timeliness(outcome.latency_s, deadline_of(plan.request, policy), policy.deadline)
-    record = record_of(plan, outcome, quality, timely * earned, evidence, policy.log)
-    refusal = reason_to_refuse(plan, outcome, quality, policy)
+    may_keep = not is_kept_from(plan.request, policy.admission)
+    record = record_of(plan, outcome, quality, timely * earned, evidence, policy.log, may_keep)
+    seen = observed(plan, outcome, policy)
+    refusal = reason_to_refuse(plan, outcome, quality, policy) or known_already(seen, plan.request, policy)
     example = None if refusal else example_from(plan, outcome, quality, policy)
     return Settled(
         Settlement(
             replace(record, admitted_id=example.id if example else ""),
             increments_between((), evidence),
-            example_increments(record.example_ids, None, quality),
+            (
+                *example_increments(record.example_ids, None, quality, _use(record, policy)),
+                *offload_by(plan, outcome, quality.estimate),
+            ),
             lesson_of(record, plan, outcome, policy.log),
         ),
         example,
@@ -135,12 +156,21 @@ def settle(plan: Plan, answer: Answer, attempts: Sequence[Attempt], policy: Poli
         _turn(plan, outcome, policy),
         judge_call(plan, outcome, quality, policy),
         shadow_call(plan, outcome, policy),
+        seen,
+        same_call(plan, outcome, policy),
+        identity_of(plan.request),
+        plan.request.wider,
+        plan.request.caller.team or "",
     )
+
+
+def _use(record: DecisionRecord, policy: Policy) -> Use:
+    return use_of(record.arm, record.is_acted, record.cost_usd, policy)
 
 
 def _turn(plan: Plan, outcome: Outcome, policy: Policy) -> Turn | None:
     served = next((one for one in reversed(outcome.attempts) if one.error is None), None)
-    if policy.stickiness is None or served is None or outcome.error is not None:
+    if policy.stickiness is None or served is None or outcome.error is not None or served.deployment == STORED:
         return None
     return Turn(plan.request.conversation, served.deployment, policy.stickiness.ttl_s)
 
@@ -170,7 +200,10 @@ def amend(record: DecisionRecord, heard: Heard, policy: Policy) -> Settlement:
     return Settlement(
         amended,
         (*increments_between(record.evidence, known), *increments_between((), heard.evidence)),
-        example_increments(record.example_ids, before, after),
+        (
+            *example_increments(record.example_ids, before, after, _use(record, policy)),
+            *offload_of(record, after.estimate - before.estimate),
+        ),
         amendment_of(amended),
     )
 

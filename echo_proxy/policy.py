@@ -1,30 +1,22 @@
 """What may an operator decide? One YAML file per policy, as strict, frozen, documented models.
 
-One long file on purpose: it is the reference of a policy file, in the order of its keys.
+One long file on purpose: it is the reference of a policy file, in the order of its keys. The sections about examples
+that are kept stand in policy_keeping.py.
 """
 
 from math import sqrt
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import regex
 from jsonschema import Draft202012Validator, SchemaError
 from jsonschema.validators import validator_for
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from echo_proxy.policy_base import Distance, Name, Seconds, Share, Strict
+from echo_proxy.policy_keeping import AdmissionPolicy, AnswersPolicy, Breadth, SharingPolicy, UpkeepPolicy
 from echo_proxy.types import Arm
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Distance = Annotated[float, Field(ge=0, le=2)]
-Seconds = Annotated[float, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-
-
-class Strict(BaseModel):
-    """Unknown keys, wrong types and out-of-range values are errors, never replaced by a default."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, allow_inf_nan=False
-    )
+__all__ = ["AdmissionPolicy", "AnswersPolicy", "Policy", "SharingPolicy", "UpkeepPolicy"]
 
 
 class Match(Strict):
@@ -481,23 +473,6 @@ class PromptPolicy(Strict):
     """Sentence that follows the system message whenever examples are prepended; empty = none."""
 
 
-class AdmissionPolicy(Strict):
-    """Which answers become examples."""
-
-    enabled: bool = True
-    """Whether answers are kept at all."""
-    ttl_s: Seconds = 30 * 86400.0
-    """An example expires so long after it was written, however often it is used."""
-    duplicate_distance: Distance = 0.005
-    """An answer to a request nearer than this to a stored one (same scope) replaces it."""
-    max_tokens: int = Field(default=2000, ge=1)
-    """Longer request-response pairs are not kept."""
-    max_turns: int = Field(default=1, ge=1, le=100)
-    """Dialogues with more user turns are not kept: their answer may hang on what was said before."""
-    min_feedback: Share = 0.5
-    """Feedback below it forgets the example that the answer became."""
-
-
 class SampledJudge(Strict):
     """A model that compares an answer with the teacher's, both ways round, beside the path."""
 
@@ -616,8 +591,12 @@ class LogPolicy(Strict):
     """The log stream is capped at about so many decisions."""
     texts: bool = True
     """Whether records hold the request's and the answer's text (cut to 2,000 characters), and lessons the request's
-    vector, from which much of a text can be guessed. Without it regression on single requests knows their arms alone;
-    linear regression learns as before."""
+    vector, from which much of a text can be guessed. Before they are written, the rules of `admission.privacy` take
+    out of them what they take out of examples; where these reject, the record has no texts. A request that something
+    was taken out of leaves no vector. Who wants nothing kept (`x-echo-no-store`, `echo_no_store`) leaves neither. Of
+    the examples that were found, a record shows the caller its own requests only. Forgetting an example does not
+    forget the decisions that it came from: their records live for `ttl_s`. Without texts, regression on single requests
+    knows their arms alone; linear regression learns as before."""
 
 
 class Policy(Strict):
@@ -632,14 +611,25 @@ class Policy(Strict):
     """What can be chosen."""
     bandit: BanditPolicy
     reward: Reward = Reward()
-    scope: Literal["key", "team", "organization", "user", "public"] = "key"
+    scope: Breadth = "key"
     """Who shares examples: only the same key unless this line says otherwise. A caller without the wider
     identity (no team, ...) falls back to its key, never to a shared scope."""
+    domain: str | None = Field(default=None, min_length=1, max_length=100)
+    """Domain of callers whose team names none in its metadata (`echo_domain`); null = they have none."""
+    trust_key_domains: bool = False
+    """Whether `echo_domain` in a key's own metadata counts, before its team's. Only where nobody makes or changes his
+    own keys: LiteLLM lets users write the metadata of theirs, and who writes it reads that domain's examples."""
+    sharing: SharingPolicy | None = None
+    """null = only `scope` is read and filled."""
     retrieval: Retrieval = Retrieval()
     selection: SelectionPolicy = SelectionPolicy()
     prompt: PromptPolicy = PromptPolicy()
     judge: JudgePolicy = JudgePolicy()
     admission: AdmissionPolicy = AdmissionPolicy()
+    answers: AnswersPolicy | None = None
+    """null = every request is answered by a model."""
+    upkeep: UpkeepPolicy = UpkeepPolicy()
+    """What is forgotten, and what is asked again."""
     log: LogPolicy = LogPolicy()
     load: LoadPolicy | None = None
     """null = load does not matter."""
@@ -711,6 +701,18 @@ class Policy(Strict):
                 f"load.thresholds must name deployments of arms ({', '.join(deployments)}), got unknown "
                 f"{', '.join(unknown)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_wider(self) -> Self:
+        widths = list(get_args(Breadth))
+        narrow = (
+            [one for one in self.sharing.scopes if widths.index(one) <= widths.index(self.scope)]
+            if self.sharing
+            else []
+        )
+        if narrow:
+            raise ValueError(f"sharing.scopes must be wider than scope ({self.scope}), got {', '.join(narrow)}")
         return self
 
     @model_validator(mode="after")

@@ -16,15 +16,22 @@ from echo_proxy.types import (
     DecisionRecord,
     Estimates,
     Example,
+    ExamplePage,
+    Held,
+    HoldingsPage,
+    Lease,
     LessonPage,
     Load,
     News,
+    Observation,
     Query,
     Request,
     Settlement,
     Situation,
     StoreStatus,
+    UpkeepRun,
     Vector,
+    Which,
 )
 
 
@@ -90,7 +97,41 @@ class Examples(Protocol):
     """Keeps examples of one policy and finds them by distance."""
 
     async def nearest(self, query: Query) -> tuple[Candidate, ...]:
-        """Unexpired examples of the query's scope and partition within its distance, nearest first, k at most."""
+        """Unexpired examples of the query's scopes and partition within its distance that may be shown to its reader,
+        nearest first, k at most."""
+        ...
+
+    async def add_many(self, examples: Sequence[Example]) -> None:
+        """As `add`, in one go; on an error some may be kept."""
+        ...
+
+    async def change(self, before: Example, after: Example, lease: Lease | None = None) -> bool:
+        """Write the fields in which `after` differs, with the next version; its id must be the same.
+
+        Outcome counts (uses, gain, offloads, regret) that do not differ go on as they are stored, so that none which
+        is counted meanwhile is lost. False, and nothing written, when the stored version is not that of `before` or the
+        example is gone. Raises LeaseLost.
+        """
+        ...
+
+    async def observe(self, example_id: str, version: int, seen: Observation) -> bool:
+        """Append what was seen of its answer; the newest 64 are kept. False when the example has another version."""
+        ...
+
+    async def held_by(self, writer: str) -> Held:
+        """What a writer has in the store."""
+        ...
+
+    async def find(self, which: Which, cursor: str, limit: int) -> ExamplePage:
+        """Walk through unexpired examples; "" begins.
+
+        A page may hold fewer than limit or a few more, and none without being last. None that is there all the while is
+        missed; any may come twice.
+        """
+        ...
+
+    async def holdings(self, cursor: str, limit: int) -> HoldingsPage:
+        """Walk through all examples, expired ones too where they are still there; as `find`."""
         ...
 
     async def add(self, example: Example) -> None:
@@ -105,8 +146,44 @@ class Examples(Protocol):
         """Examples of a scope (None = all), newest first."""
         ...
 
-    async def remove(self, example_ids: Sequence[str]) -> int:
-        """How many existed and are gone."""
+    async def remove(self, example_ids: Sequence[str], lease: Lease | None = None) -> int:
+        """How many existed and are gone. Raises LeaseLost."""
+        ...
+
+
+class Leases(Protocol):
+    """Lets one of many do something, by the store's own clock."""
+
+    async def take_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
+        """The lease, with a higher fence than all before; None while somebody else has it. Who has it gets it anew."""
+        ...
+
+    async def keep_lease(self, lease: Lease, ttl_s: float) -> bool:
+        """Prolong it to ttl_s from now; False when it has ended."""
+        ...
+
+    async def drop_lease(self, lease: Lease) -> None:
+        """Let others have it; nothing happens when it has ended."""
+        ...
+
+
+class Journal(Protocol):
+    """Keeps what upkeep did, and what it found out."""
+
+    async def note_run(self, run: UpkeepRun) -> None:
+        """Keep it; about the newest 1,000 are kept."""
+        ...
+
+    async def runs(self, limit: int) -> tuple[UpkeepRun, ...]:
+        """The newest, newest first."""
+        ...
+
+    async def put_note(self, name: str, text: str) -> None:
+        """Keep a text under a name, in place of the one before."""
+        ...
+
+    async def note(self, name: str) -> str:
+        """The text; empty when there is none."""
         ...
 
 
@@ -165,7 +242,7 @@ class Ledger(Protocol):
         ...
 
 
-class Store(Examples, Ledger, Protocol):
+class Store(Examples, Ledger, Leases, Journal, Protocol):
     """One policy's examples, decisions and evidence. Every method raises StoreUnavailable when it cannot be reached."""
 
     async def open(self) -> None:
@@ -182,20 +259,21 @@ class Store(Examples, Ledger, Protocol):
 
 
 class Reembedding(Protocol):
-    """Exchanges the vectors of one policy's examples for those of another model, step by step.
+    """Gives one policy's examples the vectors of another model, step by step.
 
-    From the first step until `finish` no proxy can open the store, whichever model it has. It may end at any point,
-    also by kill -9: nothing is lost, and the next one goes on where this one stopped.
+    No proxy with that model can open the store until `finish`; whether others can, see Reembeddable. It may end at any
+    point, also by kill -9: nothing is lost, and the next one goes on where this one stopped.
     """
 
     async def stale(self, limit: int) -> Backlog:
-        """Examples not embedded anew yet, limit at most; the same ones until they are rewritten."""
+        """Examples without such a vector, limit at most; the same ones until they are rewritten."""
         ...
 
     async def rewrite(self, examples: Sequence[Example]) -> None:
         """Keep the new vectors of all that `stale` gave last; everything else about them stays as it is stored.
 
-        Raises SchemaMismatch on a wrong vector size, and when a reembedding to another model has taken over.
+        Raises SchemaMismatch on a wrong vector size, and where it locks out, when a reembedding to another model has
+        taken over.
         """
         ...
 
@@ -205,8 +283,18 @@ class Reembedding(Protocol):
 
 
 class Reembeddable(Protocol):
-    """A store whose vectors can be exchanged for those of the model that it is configured with."""
+    """A store whose examples can be given vectors of the model that it is configured with."""
+
+    locks_out: bool
+    """Whether no proxy can use it from the first step until `finish`, and other models' vectors are overwritten."""
 
     def reembedding(self) -> AbstractAsyncContextManager[Reembedding | None]:
-        """Opens the store for nothing else and locks all others out; None when the vectors fit already."""
+        """Opens the store for nothing else; None when all examples have such vectors already."""
+        ...
+
+    async def forget_others(self) -> int:
+        """Drop what proxies with other models need; how many examples had some of it.
+
+        Raises SchemaMismatch, StoreError while an example has no vector of the configured model.
+        """
         ...

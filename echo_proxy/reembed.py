@@ -21,6 +21,13 @@ from echo_proxy.types import Example
 
 _BATCH = 32
 """Texts embedded at once, and written at once: what kill -9 may cost."""
+_LOCKED = "Every proxy that uses this store must be stopped first."
+_UNLOCKED = "Proxies with another model serve on meanwhile."
+_NEXT = (
+    "Next: restart the proxies with this model, one by one. What those with another model add is not found by it until "
+    "the same command has run again, so run it when the last one is restarted; then once with --finish, which drops "
+    "the other models' vectors."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +44,12 @@ async def reembed_all(
     console: Console | None = None,
     embedder: Embedder | None = None,
     clock: Clock | None = None,
+    *,
+    is_last: bool = False,
 ) -> None:
-    """Embed the examples of all policies anew with the embedder that the settings name; says what was done.
+    """Embed the examples of all policies with the embedder that the settings name; says what was done.
+
+    With is_last, only drop what belongs to other models instead.
 
     Raises PolicyError, SettingsError, StoreError, EmbedderError. After any of them the same command goes on.
     """
@@ -47,15 +58,26 @@ async def reembed_all(
     embedder = embedder or make_embedder(settings)
     console = console or Console()
     clock = clock or SystemClock()
+    stores = {
+        policy.name: make_reembeddable(store_url(settings), store_config(policy, embedder), clock)
+        for policy in policies
+    }
+    if is_last:
+        for policy, store in stores.items():
+            n = await store.forget_others()
+            console.print(f"{policy}: only {embedder.model} is left; {n} examples had others' vectors", soft_wrap=True)
+        return
+    locks_out = any(store.locks_out for store in stores.values())
     console.print(
-        f"Embedding with {embedder.model} ({embedder.dimensions} dimensions). Every proxy that uses this store must be "
-        "stopped first. Interrupting is harmless: the same command again goes on.",
+        f"Embedding with {embedder.model} ({embedder.dimensions} dimensions). {_LOCKED if locks_out else _UNLOCKED} "
+        "Interrupting is harmless: the same command again goes on.",
         soft_wrap=True,
     )
     await _embed(["does the model answer?"], embedder)  # before any store is touched
-    for policy in policies:
-        store = make_reembeddable(store_url(settings), store_config(policy, embedder), clock)
-        await _reembed(policy.name, store, embedder, console)
+    for policy, store in stores.items():
+        await _reembed(policy, store, embedder, console)
+    if not locks_out:
+        console.print(_NEXT, soft_wrap=True)
 
 
 async def _reembed(policy: str, store: Reembeddable, embedder: Embedder, console: Console) -> None:

@@ -3,6 +3,7 @@
 One long file on purpose: read from top to bottom it tells what a request goes through.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -42,6 +43,20 @@ class Caller:
     user: str | None = None
     is_admin: bool = False
     """The caller holds the master key or an admin role: may see every scope."""
+    domain: str | None = None
+    """What the caller's team works on, as the proxy's operator wrote it into the team's metadata (`echo_domain`)."""
+    is_unkept: bool = False
+    """Nothing of this key is kept as an example: so says the operator in the key's metadata (`echo_no_store`)."""
+    key_domain: str | None = None
+    """The same word in the key's own metadata, which users may write who make their own keys: believed where the policy
+    says so, see `trust_key_domains`."""
+
+    @property
+    def person(self) -> str:
+        """Hash of the user, who may have many keys; the key where no user is known."""
+        if not self.user:
+            return self.key
+        return hashlib.sha256(f"user:{self.user}".encode("utf-8", "replace")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,12 @@ class Call:
     """What the caller cares for, from 0 = cheap to 1 = good; None when it did not say."""
     priority: int | None = None
     """How urgent the caller says it is, [-100, 100]; None when it did not say."""
+    parameters: str | None = ""
+    """What else shapes the answer (temperature, token limit, ...), in one fixed form; None when it cannot be told."""
+    is_unkept: bool = False
+    """The caller wants nothing of it kept as an example."""
+    wants_fresh: bool = False
+    """A model shall answer it: the caller wants no stored answer, or something in it stands against one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +132,17 @@ class Request:
     """Hash of scope, system prompt and first turn: the same in all turns of a conversation."""
     priority: int | None = None
     """As in Call."""
+    wider: tuple[str, ...] = ()
+    """Wider scopes whose examples it may use beside those of its own, e.g. `team:red`."""
+    answer_key: str = ""
+    """Hash of all that shapes its answer beside the last turn: system prompt, earlier turns, model group, format and
+    parameters. Only requests that agree in it may be given each other's answers; empty = with nobody's."""
+    is_unkept: bool = False
+    """As in Call, and in Caller."""
+    wants_fresh: bool = False
+    """As in Call."""
+    is_deterministic: bool = False
+    """Its parameters leave nothing to chance: asked again, a model should say the same."""
 
     @property
     def text(self) -> str:
@@ -119,11 +151,54 @@ class Request:
 
     @property
     def n_user_turns(self) -> int:
-        """User turns in the dialogue, this one included."""
-        return sum(message.role == "user" for message in self.dialogue)
+        """User turns in the dialogue, this one included; what an assistant says before the first of them counts as an
+        answer to one that is not shown."""
+        n_asked = sum(message.role == "user" for message in self.dialogue)
+        return n_asked + (self.dialogue[0].role != "user")
 
 
 # ------------------------------------------------------------------ retrieve, select
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Whether a stored answer was right for another request."""
+
+    distance: float
+    """Cosine distance of that request to the example's, [0, 2]."""
+    is_correct: bool
+    at: float
+    """Seconds since the epoch."""
+    witness: str = ""
+    """Hash of the person whose request it was; empty in observations from before it was noted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A replay of an example: its request was answered again, and the best answer was kept."""
+
+    at: float
+    """Seconds since the epoch."""
+    teacher: str
+    """Deployment that was asked."""
+    n_answers: int
+    """How many answers it gave."""
+    is_replaced: bool
+    """One of them was better than the stored one."""
+    verdict: float
+    """Of the best one against the stored one, [0, 1]; 0.5 = equal."""
+    replaced: str = ""
+    """First 16 hex digits of the SHA-256 of the answer that was given up; empty when none was."""
+
+
+Origin = Literal["traffic", "shared", "promoted", "coverage", "import"]
+"""How an example came to be: an answer to a caller; a copy for a wider scope; a stored answer that a judge found right
+for another request; asked for by upkeep; read from a file."""
+
+EXAMPLE_OVERHEAD_BYTES = 2560
+"""What an example takes beside its texts and vectors: names of fields, tags, numbers, entries of the index.
+Measured with Redis 8.2.3 and its search module 2.10.5: 2,559 bytes each at 100,000 examples of 384 dimensions in a flat
+index, in 50 scopes of 64 characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +230,41 @@ class Example:
     """Summed evidence weight of the answers that were given with it."""
     gain: float = 0.0
     """Summed weight * quality of those answers, in [0, uses]."""
+    system: str = ""
+    """System prompt under which it was asked, so that it can be asked again."""
+    wants_json: bool = False
+    """Its answer had to be a JSON object."""
+    n_turns: int = 1
+    """User turns of its dialogue; only the answer to a single one can be asked for again."""
+    answer_key: str = ""
+    """As in Request; empty = the answer is never served by itself."""
+    reader: str = ""
+    """The only key that it serves while it is in quarantine; empty = everybody in its scope."""
+    confirmed_by: tuple[str, ...] = ()
+    """Others whose teachers gave the same answer: of each the hash of his key, behind it that of his user where one is
+    known, and in scopes wider than a team that of his team, with blanks between."""
+    origin: Origin = "traffic"
+    version: int = 1
+    """One more with every change; a change that was made for another version is refused."""
+    offloads: float = 0.0
+    """Successful offloads with it, fading by the hour as the policy says, as of `counted_at`."""
+    regret: float = 0.0
+    """Summed (1 - quality) * normalised cost of the answers that were given with it, fading likewise: what a better
+    answer could bring (G of IC-Cache, arXiv 2501.12689)."""
+    counted_at: float = 0.0
+    """When offloads and regret were faded last, seconds since the epoch."""
+    history: tuple[Replayed, ...] = ()
+    """Its replays, oldest first."""
+    observations: tuple[Observation, ...] = ()
+    """What is known of its answer as an answer to other requests, oldest first."""
+    person: str = ""
+    """Who is behind the writer's key, as in Caller; empty = no user is known, and the key counts."""
+
+    @property
+    def n_bytes(self) -> int:
+        """What it takes in the store: texts, the vector and its copy in the index, and the rest."""
+        texts = sum(len(text.encode("utf-8", "replace")) for text in (self.request, self.response, self.system))
+        return texts + 2 * 4 * len(self.vector) + EXAMPLE_OVERHEAD_BYTES
 
 
 class Names(StrEnum):
@@ -425,6 +535,25 @@ class Prompt:
         return len(self.example_ids)
 
 
+STORED = "echo-stored"
+"""What gives answers that were given before goes by this name where a deployment is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The stored answer that could be given to a request, and whether it is."""
+
+    example: Example
+    distance: float
+    """Cosine distance to the request, [0, 2]."""
+    explore_chance: float
+    """P(a model is asked all the same), [0, 1]; 1 = nothing is proven yet."""
+    is_served: bool
+    """It is given to the caller; else a model answers, and what it says tells whether this one was right."""
+    why: str
+    """In words, with the numbers that led to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that was decided before the call."""
@@ -441,6 +570,8 @@ class Plan:
     """Decided and logged, not acted upon."""
     plan_s: float
     """Seconds that planning took."""
+    answer: StoredAnswer | None = None
+    """None when no stored answer comes into question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,12 +675,35 @@ class Increment:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """What an answer says of the examples in its prompt beside its quality."""
+
+    is_offload: bool
+    """A cheaper arm answered by choice."""
+    normalized_cost: float
+    """Of the answer, [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAnswer:
+    """An observation on its way to its example."""
+
+    example_id: str
+    version: int
+    """Of the example whose answer was compared."""
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
 class ExampleIncrement:
     """A change of an example's outcome counts."""
 
     example_id: str
     uses: float
     gain: float
+    offloads: float = 0.0
+    """Fades from the time of the decision on, as does the next."""
+    regret: float = 0.0
 
 
 # ------------------------------------------------------------------ log
@@ -636,6 +790,8 @@ class Lesson:
     """Least utility that was asked of examples."""
     caller: str = ""
     """Hash of the key that asked; empty in lessons from before it was noted."""
+    circle: str = ""
+    """Hash of scope and partition: requests that differ in it never share an example; empty as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -706,6 +862,115 @@ class Query:
     """Cosine distance, [0, 2]."""
     now: float
     """Seconds since the epoch; expired examples are not found."""
+    reader: str | None
+    """Hash of the key that asks: of examples in quarantine it finds its own. None = all, for admission and upkeep."""
+    wider: tuple[str, ...] = ()
+    """Scopes beside `scope` whose examples are found too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which examples are meant; None = any."""
+
+    scope: str | None = None
+    writer: str | None = None
+    teacher: str | None = None
+    origin: Origin | None = None
+    created_after: float | None = None
+    """Seconds since the epoch; exclusive, as is the next."""
+    created_before: float | None = None
+    in_quarantine: bool | None = None
+
+    def holds(self, example: Example) -> bool:
+        """Whether an example is meant."""
+        named = (self.scope, self.writer, self.teacher, self.origin)
+        return (
+            all(
+                want is None or want == got
+                for want, got in zip(
+                    named, (example.scope, example.writer, example.teacher, example.origin), strict=True
+                )
+            )
+            and (self.created_after is None or example.created_at > self.created_after)
+            and (self.created_before is None or example.created_at < self.created_before)
+            and self.in_quarantine in (None, bool(example.reader))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExamplePage:
+    """Some examples, in no order that means anything."""
+
+    examples: tuple[Example, ...]
+    cursor: str
+    """Where the next page begins; empty = there is none. One that is written meanwhile may be missed, or come twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What eviction and replay must know of examples, as columns in one order, without texts and vectors."""
+
+    ids: tuple[str, ...]
+    versions: NDArray[np.int64]
+    """Shape (n,), as are all that follow."""
+    n_bytes: NDArray[np.int64]
+    offloads: Vector
+    """Faded to now, as is the next."""
+    regret: Vector
+    quality: Vector
+    uses: Vector
+    gain: Vector
+    created_at: Vector
+    """Seconds since the epoch, as is the next."""
+    expires_at: Vector
+    n_replays: NDArray[np.int64]
+    replayed_at: Vector
+    """0 = never."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldingsPage:
+    """Some of them."""
+
+    holdings: Holdings
+    cursor: str
+    """As in ExamplePage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How much a writer has in the store."""
+
+    n_examples: int
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to be the only one who does something, for a while."""
+
+    name: str
+    holder: str
+    fence: int
+    """Grows with every lease of that name: writes under an older one are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepRun:
+    """What one round of upkeep did, for a reader."""
+
+    id: str
+    """Time-ordered."""
+    started_at: float
+    """Seconds since the epoch, as is the next."""
+    ended_at: float
+    holder: str
+    """Who did it."""
+    ending: str
+    """done, budget, busy, lease_lost, or the name of an error."""
+    cost_usd: float
+    report: Mapping[str, Json]
+    """What was planned, done and gained, by kind of work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ import pytest
 
 from echo_proxy.beside import Beside, DailyBudget
 from echo_proxy.errors import AskError, StoreUnavailable
-from echo_proxy.online.sample import Ask, Heard, JudgeCall, Reply, ShadowCall, judge_call, shadow_call
+from echo_proxy.online.sample import Approval, Ask, Heard, JudgeCall, Reply, ShadowCall, judge_call, shadow_call
 from echo_proxy.telemetry.counts import Counts
+from echo_proxy.types import Message
 from tests.builders import GOOD, SMALL, candidate, decision, outcome, plan, policy, selection, served
 from tests.fakes import FrozenClock
 
@@ -146,6 +147,24 @@ async def test_the_teacher_is_asked_once() -> None:
     assert [ask.deployment for ask in world.models.asked] == ["large", "", ""]
     assert [one.signals for one in world.heard] == [{"verdict_first": 1 / 6, "verdict_second": 1 / 6}] * 2
     assert world.counted()["judge_from_cache"] == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"messages": (Message("user", "hi"), Message("assistant", "yes"), Message("user", "why?"))},
+        {"wants_json": True},
+    ],
+)
+async def test_a_reference_is_that_of_the_same_dialogue(other: dict[str, Any]) -> None:
+    """A single turn may be worded so that it reads like a dialogue, and JSON is another answer."""
+    world = World()
+    call = a_judge_call(reference="")
+    one = replace(call.ask_reference, messages=(Message("user", "hi\n\nassistant: yes\n\nuser: why?"),))
+    for asked in (one, one, replace(one, **other)):
+        await world.beside.do(replace(call, ask_reference=asked, dialogue="user: the same to a reader"))
+
+    assert [ask.wants_json for ask in world.models.asked if ask.deployment] == [False, other.get("wants_json", False)]
 
 
 async def test_what_is_remembered_stays_within_its_scope() -> None:
@@ -327,3 +346,19 @@ async def test_an_odd_reply_ends_nothing(caplog: pytest.LogCaptureFixture) -> No
     assert len(world.heard) == 1
     assert "my secret" not in caplog.text
     assert {"judge_failed", "shadow_failed", "shadow_answered"} <= world.counted().keys()
+
+
+# ------------------------------------------------------------------ approval of examples in quarantine
+
+
+async def test_a_verdict_on_a_waiting_example_says_so() -> None:
+    """It is delivered as an approval; the teacher is asked afresh, within the judge's budget."""
+    world = World(better("Lyon."))
+    approval = Approval("e1", 2, "b")
+    await world.beside.do(replace(a_judge_call(reference=""), approves=approval))
+
+    assert [(one.approves, one.signals) for one in world.heard] == [
+        (approval, {"verdict_first": 5 / 6, "verdict_second": 5 / 6})
+    ]
+    assert [ask.model_group for ask in world.models.asked] == ["auto", "judge", "judge"]
+    assert world.counted()["judge_cost_usd"] == 0.03

@@ -52,7 +52,24 @@ def test_wrong_usage_has_a_status_of_its_own(arguments: list[str], capsys: pytes
     assert "usage: echo-proxy" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["demo"], ["check"], ["doctor"], ["reembed"], ["schema"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            [],
+            ["serve"],
+            ["demo"],
+            ["check"],
+            ["doctor"],
+            ["reembed"],
+            ["schema"],
+            ["export"],
+            ["import"],
+            ["examples"],
+        ),
+        *(["examples", name] for name in ("ls", "show", "grep", "rm", "stats")),
+    ],
+)
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Status 0."""
     with pytest.raises(SystemExit) as caught:

@@ -10,9 +10,22 @@ import pytest
 
 from echo_proxy.errors import StoreError, StoreUnavailable
 from echo_proxy.lane import Lane
-from echo_proxy.online.sample import Heard
-from echo_proxy.types import ArmKey, ArmSums, Evidence, Feedback, Message, PassThrough, Plan, Settlement
-from tests.builders import NOW, answer, call, lane, lesson, policy, served
+from echo_proxy.online.combine import VERDICTS
+from echo_proxy.online.sample import Approval, Ask, Heard, Reply
+from echo_proxy.types import (
+    STORED,
+    ArmKey,
+    ArmSums,
+    Attempt,
+    Evidence,
+    Feedback,
+    Message,
+    PassThrough,
+    Plan,
+    Settlement,
+    StoredAnswer,
+)
+from tests.builders import NOW, answer, call, example, lane, lesson, policy, record, served
 from tests.fakes import HashingEmbedder, MemoryStore
 
 BOTH = {"small", "large"}
@@ -439,3 +452,69 @@ async def test_requests_have_their_turn_while_lessons_are_read(store: MemoryStor
 
     assert len(memory) == 400
     assert max(after - before for before, after in pairwise([0, *sizes])) <= 50
+
+
+# ------------------------------------------------------------------ admission
+
+
+TEAM = policy(scope="team", judge={"sampled": {"model_group": "judge", "rate": 1.0}})
+
+
+@pytest.mark.parametrize(("verdict", "reader"), [((0.5, 0.5), ""), ((1.0, 0.4), "a")])
+async def test_a_judge_releases_what_waits(store: MemoryStore, verdict: tuple[float, float], reader: str) -> None:
+    """When it found the answer at least as good both ways round; no decision is changed by it."""
+    one = lane(TEAM, store)
+    await store.add(example(scope="team:t", reader="a"))
+    signals = dict(zip(VERDICTS, verdict, strict=True))
+
+    was_taken = await one.take_heard(Heard("d9", signals, approves=Approval("e1", 1, "b")))
+
+    assert was_taken
+    assert store.examples["e1"].reader == reader
+    assert (store.records, counted(one)) == ({}, {} if reader else {"all approved": 1.0})
+
+
+class _Models:
+    """Answers everything."""
+
+    async def ask(self, ask: Ask) -> Reply:
+        return Reply("Paris.", "stop", "m", 1, 1, 0.0, 0.1)
+
+
+async def test_the_judge_is_asked_where_models_can_be() -> None:
+    """Otherwise what waits is confirmed by others, or not at all."""
+    one = lane(TEAM)
+    before = one.outbox.judge
+    one.ask_by(_Models())
+
+    assert before is None
+    assert one.outbox.judge is not None
+
+
+async def test_a_stranger_s_bad_feedback_forgets_nothing(store: MemoryStore) -> None:
+    """The same answer, which he was given too, is another's example."""
+    one = lane(TEAM, store)
+    await store.add(example("e1", scope="team:t", writer="v"))
+    await store.settle(Settlement(record("d1", caller="x", scope="team:t", admitted_id="e1"), (), ()))
+
+    await one.take_feedback("d1", Feedback(0.0, "", NOW))
+
+    assert list(store.examples) == ["e1"]
+    assert counted(one)["team:t forgotten"] == 0.0
+
+
+async def test_an_answer_that_no_model_gave_is_counted_by_itself(teacher: Lane) -> None:
+    """No arm is busy with it, and none has served; one of the same request at the same time is counted apart."""
+    made = await planned(teacher)
+    teacher.call_off(made)
+    busy = [load.in_flight for load in teacher.parts.knowledge.board.own(NOW).values()]
+    stored = StoredAnswer(example(), 0.0, 0.0, True, "proven")
+
+    for one in (replace(made, answer=stored), made):
+        teacher.settle(one, answer(deployment_id=STORED, cost_usd=0.0), [Attempt(STORED, STORED, None)])
+    counts = counted(teacher)
+
+    assert busy == [0]
+    assert (counts["key:a answered_from_store"], counts["key:a answered_jointly"]) == (1, 1)
+    assert (counts["key:a served_by_other"], counts["key:a cost_usd"]) == (2, 0)
+    assert "key:a arm:large+0" not in counts

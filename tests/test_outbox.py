@@ -1,16 +1,19 @@
 """Settled outcomes reach the store in order, once, or are counted as lost."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from echo_proxy.admission.gate import Gate
 from echo_proxy.errors import SchemaMismatch, StoreUnavailable
+from echo_proxy.online.sample import JudgeCall
 from echo_proxy.outbox import Outbox
 from echo_proxy.pipeline import Settled
 from echo_proxy.telemetry.counts import Counts
-from echo_proxy.types import ArmKey, ArmSums, Example, Increment, Settlement
-from tests.builders import example, policy, record
-from tests.fakes import MemoryStore
+from echo_proxy.types import ArmKey, ArmSums, Example, Increment, Observation, SeenAnswer, Settlement
+from tests.builders import NOW, example, policy, record, vector
+from tests.fakes import FrozenClock, HashingEmbedder, MemoryStore
 
 KEY = ArmKey("large+0", "all")
 
@@ -41,7 +44,8 @@ class _Choosy(MemoryStore):
 class _Box:
     def __init__(self, store: MemoryStore, max_pending: int = 100) -> None:
         self.counts = Counts()
-        self.outbox = Outbox(store, self.counts, max_pending)
+        gate = Gate(store, HashingEmbedder(), FrozenClock(NOW))
+        self.outbox = Outbox(store, gate, self.counts, max_pending)
 
     def put(self, *decision_ids: str) -> None:
         for one in decision_ids:
@@ -203,3 +207,81 @@ async def test_what_is_not_written_is_known(store: _Choosy) -> None:
     box.put("d0", "d1")
 
     assert list(box.outbox.unwritten()) == [Increment(KEY, ArmSums(1.0, 0.5, 0.25))] * 2
+
+
+async def test_what_the_gate_does_is_counted_when_it_is_written(store: _Choosy) -> None:
+    """Once, under the scope of the request, also when the store was away in between."""
+    box = _Box(store)
+    store.refuses = {"d1": StoreUnavailable("away")}
+    box.outbox.put(settled("d1", example("d1")), policy())
+    box.outbox.put(settled("d2", example("d2", quality=0.2, request="Why?", vector=vector(0.0, 1.0))), policy())
+
+    with pytest.raises(StoreUnavailable):
+        await box.outbox.flush()
+    store.refuses = {}
+    await box.outbox.flush()
+
+    assert box.counts.take() == {("key:a", "admitted"): 1.0, ("key:a", "refused:quality"): 1.0}
+    assert (store.records["d1"].admitted_id, store.records["d2"].admitted_id) == ("d1", "")
+
+
+async def test_what_was_seen_of_a_stored_answer_is_noted_once(store: _Choosy) -> None:
+    """Though its outcome is written twice."""
+    await store.add(example("e1"))
+    seen = Observation(0.1, True, NOW)
+    box = _Box(store)
+    for _ in range(2):
+        box.outbox.put(replace(settled("d1"), seen=SeenAnswer("e1", 1, seen)), policy())
+
+    await box.outbox.flush()
+
+    assert store.examples["e1"].observations == (seen,)
+
+
+async def test_a_judge_is_asked_about_what_another_waits_with(store: _Choosy) -> None:
+    """His answer differs from the new one to the same request; the call goes where judge calls go."""
+    rules = policy(scope="team", judge={"sampled": {"model_group": "judge", "rate": 1.0}})
+    team = {"scope": "team:t"}
+    await store.add(example("first", writer="b", reader="b", response="It is Paris.", **team))
+    box, asked = _Box(store), list[JudgeCall]()
+    box.outbox.judge = asked.append
+    box.outbox.put(settled("d1", example("d1", **team)), rules)
+
+    await box.outbox.flush()
+
+    assert [(one.answer, one.approves and one.approves.example_id) for one in asked] == [("It is Paris.", "first")]
+
+
+async def test_a_record_is_cleaned_before_it_is_written(store: _Choosy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the policy's rules; where that fails its texts are dropped and counted, not the settlement."""
+    box, told = _Box(store), {"request": "I am a@example.com"}
+    first, second = (Settled(Settlement(record(name, explanation=told), (), ()), None, None) for name in ("d1", "d2"))
+    box.outbox.put(first, policy())
+    await box.outbox.flush()
+    monkeypatch.setattr("echo_proxy.admission.telling.clean", None)
+    box.outbox.put(second, policy())
+    await box.outbox.flush()
+
+    assert store.records["d1"].explanation["request"] == "I am [email 1]"
+    assert store.records["d2"].explanation["request"] is None
+    assert box.counts.take()[("key:a", "texts_dropped")] == 1
+
+
+async def test_what_was_forgotten_meanwhile_stays_forgotten(store: _Choosy) -> None:
+    """The reply to a settlement was lost and it is repeated; its example arrives once."""
+    box, real = _Box(store), store.settle
+
+    async def loses_its_reply(settlement: Settlement) -> bool:
+        await real(settlement)
+        raise StoreUnavailable("the reply is lost")
+
+    store.settle = loses_its_reply  # type: ignore[method-assign]
+    box.outbox.put(settled("d1", example("d1")), policy())
+    with pytest.raises(StoreUnavailable):
+        await box.outbox.flush()
+    await store.remove(["d1"])
+    store.settle = real  # type: ignore[method-assign]
+    await box.outbox.flush()
+
+    assert store.examples == {}
+    assert (store.records["d1"].admitted_id, len(box.outbox)) == ("d1", 0)

@@ -10,7 +10,7 @@ from echo_proxy.errors import EmbedderError
 from echo_proxy.online.combine import combine
 from echo_proxy.online.sample import Heard
 from echo_proxy.pipeline import amend, plan, reroute, revise, settle
-from echo_proxy.types import ArmKey, ArmSums, Attempt, Evidence, Feedback, Increment, Prompt, Settlement
+from echo_proxy.types import ArmKey, ArmSums, Attempt, Evidence, Feedback, Increment, Message, Prompt, Settlement
 from tests.builders import (
     LARGE,
     NOW,
@@ -150,6 +150,15 @@ def test_an_answer_of_the_teacher_teaches() -> None:
     assert made.settlement.increments == (increment("large+0", 0.05, GUESS),)
     assert made.settlement.example_increments == ()
     assert made.settlement.record.revision == 1
+
+
+def test_the_gate_is_told_what_the_vector_stands_for_and_who_shares() -> None:
+    """The turn before belongs to it, and wider scopes are to have a copy."""
+    asked = request(dialogue=(Message("user", "Who?"), Message("assistant", "Ann."), Message("user", "Why?")))
+
+    made = settle(a_plan(request=replace(asked, wider=("team:t",))), answer(), [served()], policy())
+
+    assert (made.asked, made.wider) == ("Who?\nWhy?", ("team:t",))
 
 
 def test_a_refused_answer_says_why() -> None:

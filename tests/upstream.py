@@ -2,7 +2,7 @@
 
 The model's name says how it behaves: `small` answers `small: <question>`, `large` answers `large: <question>`; the
 question can ask for trouble: `[500]`, `[slow]`, `[cut]` (breaks off in mid-stream), `[refuse]`, `[empty]`, `[long]`
-(finish reason length), `[words N]`.
+(finish reason length), `[words N]`, `[fails N]` (so many times, after a second).
 """
 
 import asyncio
@@ -26,6 +26,8 @@ class ScriptedUpstream:
         self.first_s = first_s
         """Seconds before an answer begins."""
         self.asked: list[dict[str, Any]] = []
+        self.failed: dict[str, int] = {}
+        """How often a question was failed on purpose."""
         self.broken: set[str] = set()
         """Models that answer with HTTP 500."""
         self.app = Starlette(
@@ -55,6 +57,9 @@ class ScriptedUpstream:
         question = _text(body["messages"][-1]["content"])
         if body["model"] in self.broken or "[500]" in question:
             return JSONResponse({"error": {"message": "scripted failure", "type": "server_error"}}, 500)
+        if self._must_fail(question):
+            await asyncio.sleep(1.0)
+            return JSONResponse({"error": {"message": "scripted failure", "type": "server_error"}}, 500)
         await asyncio.sleep(self.first_s + (5.0 if "[slow]" in question else 0.0))
         text, reason = _answer(body["model"], question)
         if body.get("stream"):
@@ -66,6 +71,13 @@ class ScriptedUpstream:
                 "usage": _usage(body, text),
             }
         )
+
+    def _must_fail(self, question: str) -> bool:
+        times = re.search(r"\[fails (\d+)\]", question)
+        if times is None or self.failed.get(question, 0) >= int(times.group(1)):
+            return False
+        self.failed[question] = self.failed.get(question, 0) + 1
+        return True
 
     async def _chunks(self, body: dict[str, Any], text: str, reason: str, question: str) -> AsyncIterator[str]:
         base = _base(body, "chat.completion.chunk")

@@ -1,6 +1,7 @@
 """What can be asked of a running Echo over HTTP? All behind the proxy's key check, each tenant seeing its own."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.responses import JSONResponse
 
 from echo_proxy.admin.local import LocalView, local_view
+from echo_proxy.admin.upkeep import add_upkeep
 from echo_proxy.admin.views import (
     DecisionView,
     ExampleView,
@@ -20,16 +22,21 @@ from echo_proxy.admin.views import (
     ready_view,
     stats_view,
 )
+from echo_proxy.admission.offspring import with_offspring
+from echo_proxy.admission.purge import Wording, purge
 from echo_proxy.app import App
-from echo_proxy.errors import FeedbackRefused, StoreUnavailable
+from echo_proxy.errors import FeedbackRefused, InputError, StoreUnavailable
 from echo_proxy.lane import Lane
-from echo_proxy.online.receive import scope_of
-from echo_proxy.types import Caller, DecisionRecord, Example, Feedback
+from echo_proxy.online.receive import own_scope
+from echo_proxy.types import Caller, DecisionRecord, Example, Feedback, Which
 
 T = TypeVar("T")
 _FEEDBACK_WAIT_S = 2.0
 """An answer may reach its reader, and feedback come back, before the settlement is written."""
 _POLL_S = 0.02
+_PAGE = 500
+_SEARCH_S = 2.0
+"""Seconds for which a request may search stored texts for a pattern. # guess, not yet measured"""
 
 
 def make_router(app: App, authenticate: Any, caller_from: Callable[[Any], Caller]) -> APIRouter:
@@ -45,7 +52,7 @@ def make_router(app: App, authenticate: Any, caller_from: Callable[[Any], Caller
     async def identify(auth: Annotated[Any, Depends(authenticate)]) -> Caller:
         return caller_from(auth)
 
-    for add in (_add_state, _add_decisions, _add_examples):
+    for add in (_add_state, _add_decisions, _add_examples, add_upkeep):
         add(router, app, identify)
     return router
 
@@ -121,31 +128,53 @@ def _add_examples(router: APIRouter, app: App, identify: Identify) -> None:
         offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
     ) -> list[ExampleView]:
-        """Examples of the caller's scope, newest first."""
+        """Examples of the caller's scope, newest first; of those in quarantine only his own."""
         found: list[ExampleView] = []
         for lane in _lanes(app, policy):
-            page = await _ask(lane.parts.store.page(_visible(lane, who), 0, offset + limit))
-            found += [example_view(one, lane.policy.name) for one in page]
+            page = await _newest_examples(lane, who, offset + limit)
+            found += [example_view(one, lane.policy.name, who) for one in page]
         return sorted(found, key=lambda one: -one.created_at)[offset : offset + limit]
 
     @router.get("/examples/{example_id}")
     async def example(example_id: str, who: Who) -> ExampleView:
         """One example."""
         lane, found = await _find_example(app, example_id, who)
-        return example_view(found, lane.policy.name)
+        return example_view(found, lane.policy.name, who)
 
     @router.delete("/examples/{example_id}")
     async def forget(example_id: str, who: Who) -> Forgotten:
-        """Forget one example that the caller wrote; with an admin key, any."""
+        """Forget one example that the caller wrote, with its copies in wider scopes; with an admin key, any."""
         lane, found = await _find_example(app, example_id, who)
         if not _is_own(who, found.writer):
             raise HTTPException(403, "example: expected one that your key wrote, got another's in the same scope")
-        return Forgotten(forgotten=await _ask(lane.parts.store.remove([found.id])))
+        ids = await _ask(with_offspring(lane.parts.store, [found.id]))
+        return Forgotten(forgotten=await _ask(lane.parts.store.remove(ids)))
 
     @router.delete("/examples")
-    async def forget_all(who: Who, policy: str | None = None) -> Forgotten:
-        """Forget all examples that the caller wrote; with an admin key, all there are."""
-        return Forgotten(forgotten=sum([await _forget_all(lane, who) for lane in _lanes(app, policy)]))
+    async def forget_many(
+        who: Who,
+        policy: str | None = None,
+        scope: str | None = None,
+        writer: str | None = None,
+        before: float | None = None,
+        after: float | None = None,
+        text: Annotated[str | None, Query(min_length=1, max_length=1000)] = None,
+        is_regex: Annotated[bool, Query(alias="regex")] = False,
+    ) -> Forgotten:
+        """Forget all examples that the caller wrote, in any scope, with their copies; with an admin key, all there are.
+
+        Parameters narrow that down: the scope, the writer's key (hash), written before or after a time (seconds since
+        the epoch), a text that stands in request, answer or system prompt (case ignored), or with `regex=true` and an
+        admin key a regular expression.
+        """
+        if not who.is_admin and writer not in (None, who.key):
+            raise HTTPException(403, "writer: expected your own key's hash, or an admin key, got another's")
+        if is_regex and not who.is_admin:
+            raise HTTPException(403, "regex: expected an admin key, or a text without regex=true, got a tenant's key")
+        which = Which(scope, writer if who.is_admin else who.key, created_after=after, created_before=before)
+        wording = Wording(text, is_regex, time.monotonic() + _SEARCH_S) if text is not None else None
+        lanes = _lanes(app, policy)
+        return Forgotten(forgotten=sum([await _ask(purge(lane.parts.store, which, wording)) for lane in lanes]))
 
 
 # ------------------------------------------------------------------ finding what the caller may see
@@ -153,7 +182,7 @@ def _add_examples(router: APIRouter, app: App, identify: Identify) -> None:
 
 def _visible(lane: Lane, who: Caller) -> str | None:
     """The scope that the caller may see; None = all."""
-    return None if who.is_admin else scope_of(who, lane.policy.scope)
+    return None if who.is_admin else own_scope(who, lane.policy)
 
 
 def _may_see(lane: Lane, who: Caller, scope: str) -> bool:
@@ -189,19 +218,29 @@ async def _find_decision(app: App, decision_id: str, who: Caller, wait_s: float)
 async def _find_example(app: App, example_id: str, who: Caller) -> tuple[Lane, Example]:
     for lane in app.lanes.values():
         found = await _ask(lane.parts.store.get(example_id))
-        if found is not None and _may_see(lane, who, found.scope):
+        if found is None:
+            continue
+        is_shown = _may_see(lane, who, found.scope) and _is_open_to(who, found)
+        if is_shown or found.writer == who.key:  # its own copies in wider scopes, too
             return lane, found
     raise _unknown("example", example_id)
 
 
-async def _forget_all(lane: Lane, who: Caller) -> int:
-    """Everything the caller may see and, short of an admin, wrote itself: a shared scope holds others' work too."""
-    forgotten, offset = 0, 0
-    while page := await _ask(lane.parts.store.page(_visible(lane, who), offset, 500)):
-        mine = [one.id for one in page if _is_own(who, one.writer)]
-        forgotten += await _ask(lane.parts.store.remove(mine)) if mine else 0
-        offset += len(page) - len(mine)
-    return forgotten
+async def _newest_examples(lane: Lane, who: Caller, wanted: int) -> list[Example]:
+    """Of the caller's scope, newest first; what waits in others' quarantine is as unknown to him as to his prompts."""
+    found: list[Example] = []
+    offset = 0
+    while len(found) < wanted:
+        page = await _ask(lane.parts.store.page(_visible(lane, who), offset, max(wanted, _PAGE)))
+        found += [one for one in page if _is_open_to(who, one)]
+        offset += len(page)
+        if len(page) < max(wanted, _PAGE):
+            break
+    return found[:wanted]
+
+
+def _is_open_to(who: Caller, example: Example) -> bool:
+    return not example.reader or _is_own(who, example.writer)
 
 
 async def _ask(question: Awaitable[T]) -> T:
@@ -209,6 +248,8 @@ async def _ask(question: Awaitable[T]) -> T:
         return await question
     except StoreUnavailable as error:
         raise HTTPException(503, f"the store is away: {error}", {"Retry-After": "1"}) from error
+    except InputError as error:
+        raise HTTPException(422, str(error)) from error
 
 
 def _unknown(kind: str, given: str) -> HTTPException:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from echo_proxy.app import App
 from echo_proxy.lane import Lane
-from echo_proxy.types import Caller, DecisionRecord, Example
+from echo_proxy.types import Caller, DecisionRecord, Example, Replayed
 
 
 class View(BaseModel):
@@ -79,6 +79,19 @@ class DecisionView(View):
     arms, and why something was taken from them, is for admins only: it mixes all tenants."""
 
 
+class ReplayView(View):
+    """One time that an example's request was answered again, and the best answer was kept."""
+
+    at: float
+    """Seconds since the epoch."""
+    teacher: str
+    n_answers: int
+    is_replaced: bool
+    """One of them was better than the stored one."""
+    verdict: float
+    """Of the best one against the stored one, [0, 1]; 0.5 = equal."""
+
+
 class ExampleView(View):
     """One stored request-response pair."""
 
@@ -87,13 +100,37 @@ class ExampleView(View):
     scope: str
     request: str
     response: str
+    system: str
+    """System prompt under which it was asked; for its writer and admins only. Others share the example, not what an
+    application was told."""
     teacher: str
+    """Deployment that gave the response."""
     decision_id: str
+    """Decision in which the response was given; a copy for a wider scope has that of its original."""
     writer: str
+    """Hash of the key under which it was written."""
+    origin: str
+    """traffic, shared (a copy for a wider scope), promoted, coverage or import."""
+    in_quarantine: bool
+    """It serves its writer only, until others have confirmed it."""
+    n_confirmations: int
+    """How many other writers were given the same answer."""
+    confirmed_by: list[str]
+    """Hashes of their keys; for admins only."""
+    version: int
+    """One more with every change."""
+    history: list[ReplayView]
+    """Its replays, oldest first."""
     quality: float
     n_tokens: int
     uses: float
     gain: float
+    offloads: float
+    """Successful offloads with it, fading by the hour."""
+    regret: float
+    """What a better answer could bring, fading likewise."""
+    n_observations: int
+    """How often its answer was compared with the right one for another request."""
     created_at: float
     """Seconds since the epoch."""
     expires_at: float
@@ -199,7 +236,7 @@ def _own_part(explanation: Mapping[str, Any]) -> dict[str, Any]:
     return {**explanation, "decision": {**decision, **{name: own[name] for name in own if name in decision}}}
 
 
-def example_view(example: Example, policy: str) -> ExampleView:
+def example_view(example: Example, policy: str, who: Caller) -> ExampleView:
     """What a reader sees of an example; the vector stays in the store."""
     return ExampleView(
         id=example.id,
@@ -207,15 +244,35 @@ def example_view(example: Example, policy: str) -> ExampleView:
         scope=example.scope,
         request=example.request,
         response=example.response,
+        system=example.system if who.is_admin or who.key == example.writer else "",
         teacher=example.teacher,
         decision_id=example.decision_id,
         writer=example.writer,
+        origin=example.origin,
+        in_quarantine=bool(example.reader),
+        n_confirmations=len(example.confirmed_by),
+        confirmed_by=list(example.confirmed_by) if who.is_admin else [],
+        version=example.version,
+        history=[_replay_view(one) for one in example.history],
         quality=example.quality,
         n_tokens=example.n_tokens,
         uses=example.uses,
         gain=example.gain,
+        offloads=example.offloads,
+        regret=example.regret,
+        n_observations=len(example.observations),
         created_at=example.created_at,
         expires_at=example.expires_at,
+    )
+
+
+def _replay_view(replay: Replayed) -> ReplayView:
+    return ReplayView(
+        at=replay.at,
+        teacher=replay.teacher,
+        n_answers=replay.n_answers,
+        is_replaced=replay.is_replaced,
+        verdict=replay.verdict,
     )
 
 

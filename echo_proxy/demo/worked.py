@@ -104,7 +104,7 @@ def _candidate_table(candidates: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name)
     for one in candidates:
         figures = (f"{one['distance']:.3f}", str(one["names"]), f"{one['utility']:.2f}")
-        table.add_row(escape(str(one["request"])), *figures, escape(str(one["fate"])))
+        table.add_row(escape(str(one["request"] or "(another key's)")), *figures, escape(str(one["fate"])))
     return table
 
 

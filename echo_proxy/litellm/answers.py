@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from echo_proxy.litellm.calls import text_of
+from echo_proxy.litellm.turns import text_of
 from echo_proxy.online.measure import Answer
 
 _REDACTED = "redacted-by-litellm"
@@ -31,6 +31,11 @@ def answer_from(kwargs: Mapping[str, Any], response: Any) -> Answer | None:
         ended_at=ended,
         may_keep=_REDACTED not in text and not is_from_cache(kwargs),
     )
+
+
+def words_of(response: Any) -> str:
+    """The text of an answer of one of the three endpoints; empty when there is none."""
+    return _text_and_reason(_as_mapping(response))[0]
 
 
 def is_from_cache(kwargs: Mapping[str, Any]) -> bool:

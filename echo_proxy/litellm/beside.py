@@ -11,8 +11,8 @@ from litellm.exceptions import BudgetExceededError
 from openai import OpenAIError
 
 from echo_proxy.errors import FAULTS, AskError
-from echo_proxy.litellm.calls import text_of
 from echo_proxy.litellm.rewrite import rewrite
+from echo_proxy.litellm.turns import text_of
 from echo_proxy.online.sample import Ask, Reply
 from echo_proxy.protocols import Clock
 
@@ -22,7 +22,7 @@ Deployment = Mapping[str, Any]
 """One of LiteLLM's deployments."""
 
 
-_FAILURES = (OpenAIError, BudgetExceededError, OSError, RuntimeError, *FAULTS)
+FAILURES = (OpenAIError, BudgetExceededError, OSError, RuntimeError, *FAULTS)
 """OpenAIError is the root of LiteLLM's exceptions for providers; the others are its router's and an odd reply's."""
 
 
@@ -74,7 +74,7 @@ class RouterModels:
         try:
             response = await router.acompletion(**_kwargs(ask))
             return _reply(response, self._clock.monotonic() - started)
-        except _FAILURES as error:
+        except FAILURES as error:
             # the name alone: a provider's words may repeat parts of the prompt, and this is logged
             raise AskError(f"{ask.model_group}: {type(error).__name__}") from error
         finally:

@@ -4,19 +4,23 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from echo_proxy.online.receive import scope_of
+from echo_proxy.litellm.parameters import parameters_of
+from echo_proxy.litellm.turns import is_told_by_turns, items_of, turns_of
+from echo_proxy.online.receive import own_scope, scope_of
 from echo_proxy.online.service import scope_hash
 from echo_proxy.policy import Policy
-from echo_proxy.types import Call, Caller, Message, Service
+from echo_proxy.types import Call, Caller, Service
 
 _ROUTES = (("/chat/completions", "chat"), ("/responses", "responses"), ("/messages", "messages"))
-_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
-_OPT_OUT = frozenset({"1", "true", "yes", "on"})
+_YES = frozenset({"1", "true", "yes", "on"})
+_NO = frozenset({"none", "false", "0", "no", "off", ""})
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ADMIN_ROLES = frozenset({"proxy_admin"})
 """Not the viewer role: who sees all scopes here may also forget in all."""
+_ADMIN_USER = "default_user_id"
+"""LITELLM_PROXY_ADMIN_NAME of litellm/constants.py."""
 
 Kwargs = Mapping[str, Any]
 """LiteLLM's request keywords; they stop in this folder."""
@@ -26,7 +30,9 @@ def call_from(model_group: str, messages: Sequence[Mapping[str, Any]] | None, kw
     """The call as LiteLLM's router sees it, after authentication and before a deployment is chosen."""
     metadata = metadata_of(kwargs)
     endpoint = endpoint_of(metadata)
-    turns = _turns(endpoint, messages, kwargs)
+    items = items_of(endpoint, messages, kwargs)
+    turns = turns_of(items)
+    parameters = parameters_of(kwargs, metadata) if turns and is_told_by_turns(items or ()) else None
     return Call(
         call_id=str(kwargs.get("litellm_call_id") or ""),
         model_group=model_group,
@@ -34,13 +40,21 @@ def call_from(model_group: str, messages: Sequence[Mapping[str, Any]] | None, kw
         messages=turns or (),
         caller=caller_of(metadata),
         obstacle=obstacle_in(endpoint, kwargs) or (None if turns is not None else "not_only_text"),
-        is_opted_out=_header(metadata, "x-echo-bypass").lower() in _OPT_OUT,
+        is_opted_out=_is_wanted(metadata, "x-echo-bypass"),
         wants_json=_response_format(endpoint, kwargs) == "json_object",
         is_streamed=bool(kwargs.get("stream")),
         deadline_s=_deadline_s(_header(metadata, "x-echo-deadline-ms")),
         preference=_preference(_header(metadata, "x-echo-preference")),
         priority=_priority(_header(metadata, "x-echo-priority")),
+        parameters=parameters,
+        is_unkept=_is_wanted(metadata, "x-echo-no-store"),
+        wants_fresh=parameters is None or _is_narrowed(metadata) or _is_wanted(metadata, "x-echo-no-answer"),
     )
+
+
+def _is_narrowed(metadata: Mapping[str, Any]) -> bool:
+    """A routing plugin of the operator has named the models that may answer, and a store is not among them."""
+    return metadata.get("_routing_plugin_candidate_models") is not None
 
 
 def metadata_of(kwargs: Kwargs) -> Mapping[str, Any]:
@@ -79,7 +93,7 @@ def stranger(kwargs: Kwargs, policy: Policy | None = None) -> Service:
     if policy is None:
         return Service(scope_hash(scope_of(caller, "key")))
     rank = policy.priority.default if policy.mode == "act" else 0  # in shadow mode no call has another
-    return Service(scope_hash(scope_of(caller, policy.scope)), rank)
+    return Service(scope_hash(own_scope(caller, policy)), rank)
 
 
 def endpoint_of(metadata: Mapping[str, Any]) -> str:
@@ -92,19 +106,51 @@ def caller_of(metadata: Mapping[str, Any]) -> Caller:
     """Who asks, as LiteLLM's key check established it."""
     team, organization, user = (metadata.get(f"user_api_key_{name}_id") for name in ("team", "org", "user"))
     key = metadata.get("user_api_key_hash") or metadata.get("user_api_key")
-    return Caller(_key(key, team, organization, user), team, organization, user)
+    said = metadata.get("user_api_key_metadata")
+    return Caller(
+        _key(key, team, organization, user),
+        team,
+        organization,
+        _known_user(user),
+        domain=_domain(metadata.get("user_api_key_team_metadata")),
+        is_unkept=_is_unkept(said),
+        key_domain=_domain(said),
+    )
 
 
 def caller_from_auth(auth: Any) -> Caller:
     """Who asks a route of ours; `auth` is LiteLLM's UserAPIKeyAuth."""
     role = getattr(auth.user_role, "value", auth.user_role)
+    said = getattr(auth, "metadata", None)  # an operator's own key check may leave it out
     return Caller(
         key=_key(auth.api_key, auth.team_id, auth.org_id, auth.user_id),
         team=auth.team_id,
         organization=auth.org_id,
-        user=auth.user_id,
+        user=_known_user(auth.user_id),
         is_admin=role in _ADMIN_ROLES,
+        domain=_domain(getattr(auth, "team_metadata", None)),
+        is_unkept=_is_unkept(said),
+        key_domain=_domain(said),
     )
+
+
+def _known_user(user: str | None) -> str | None:
+    """None for the one user that stands for the proxy's admin: the keys that he makes without naming a user, and hands
+    out, may carry it, so it tells nobody apart and must not join them either."""
+    return None if user == _ADMIN_USER else user
+
+
+def _domain(metadata: Any) -> str | None:
+    """What stands in the metadata of a team or a key. LiteLLM drops whatever a client sends under the names that these
+    come by. A team's may be written by admins of the proxy and of the team's organization, a key's by its owner too."""
+    found = metadata.get("echo_domain") if isinstance(metadata, Mapping) else None
+    return str(found) if found else None
+
+
+def _is_unkept(key_metadata: Any) -> bool:
+    """What stands in the key's metadata; any word but a clear no keeps the answers out."""
+    found = key_metadata.get("echo_no_store") if isinstance(key_metadata, Mapping) else None
+    return str(found).strip().lower() not in _NO
 
 
 def _key(key: Any, team: str | None, organization: str | None, user: str | None) -> str:
@@ -193,69 +239,12 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _is_wanted(metadata: Mapping[str, Any], name: str) -> bool:
+    return _header(metadata, name).strip().lower() in _YES
+
+
 def _header(metadata: Mapping[str, Any], name: str) -> str:
     headers = metadata.get("headers")
     if not isinstance(headers, Mapping):
         return ""
     return next((str(value) for key, value in headers.items() if str(key).lower() == name), "")
-
-
-# ------------------------------------------------------------------ dialogues
-
-
-def _turns(endpoint: str, messages: Sequence[Mapping[str, Any]] | None, kwargs: Kwargs) -> tuple[Message, ...] | None:
-    """The dialogue as text, system first; None when it holds something else."""
-    if endpoint == "responses":
-        given = kwargs.get("input")
-        items = [{"role": "user", "content": given}] if isinstance(given, str) else given
-        return _all_text(_system(kwargs.get("instructions")), items)
-    if endpoint == "messages":
-        return _all_text(_system(kwargs.get("system")), messages or kwargs.get("messages"))
-    return _all_text([], messages or kwargs.get("messages"))
-
-
-def _system(content: Any) -> list[Mapping[str, Any]]:
-    return [{"role": "system", "content": content}] if content else []
-
-
-def _all_text(system: list[Mapping[str, Any]], items: Any) -> tuple[Message, ...] | None:
-    if not isinstance(items, Sequence) or isinstance(items, str):
-        return None
-    turns = [_message(item) for item in (*system, *items)]
-    return None if any(turn is None for turn in turns) else tuple(turn for turn in turns if turn is not None)
-
-
-def _message(item: Any) -> Message | None:
-    if not isinstance(item, Mapping) or item.get("tool_calls") or item.get("function_call"):
-        return None
-    if item.get("type") not in (None, "message"):
-        return None
-    role = _role(item.get("role"))
-    text = text_of(item.get("content"))
-    return None if role is None or text is None else Message(role, text)
-
-
-def _role(role: Any) -> Literal["system", "user", "assistant"] | None:
-    if role in ("system", "developer"):
-        return "system"
-    if role == "user":
-        return "user"
-    return "assistant" if role == "assistant" else None
-
-
-def text_of(content: Any) -> str | None:
-    """The text of a message's content; None when a part is not text."""
-    if content is None or isinstance(content, str):
-        return content
-    if not isinstance(content, Sequence):
-        return None
-    parts = [_part_text(part) for part in content]
-    return None if any(part is None for part in parts) else "\n".join(part for part in parts if part)
-
-
-def _part_text(part: Any) -> str | None:
-    if isinstance(part, str):
-        return part
-    if isinstance(part, Mapping) and part.get("type") in _TEXT_PARTS and isinstance(part.get("text"), str):
-        return str(part["text"])
-    return None

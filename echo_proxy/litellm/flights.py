@@ -2,10 +2,34 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Literal
 
 from echo_proxy.lane import Lane
+from echo_proxy.litellm.joint import Lead
 from echo_proxy.online.measure import Answer
 from echo_proxy.types import Attempt, Decision, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """An answer that is given without asking a model."""
+
+    text: str
+    kind: Literal["stored", "shared"]
+    """From the store, or that of the same request, just answered."""
+    example_id: str = ""
+    """Empty when it is no example's."""
+    age_s: float = 0.0
+    """Since it was written."""
+
+
+def serving_of(plan: Plan, now: float) -> Serving | None:
+    """What a plan gives from the store; nothing in shadow mode."""
+    answer = plan.answer
+    if answer is None or not answer.is_served or plan.is_shadow:
+        return None
+    example = answer.example
+    return Serving(example.response, "stored", example.id, max(now - example.created_at, 0.0))
 
 
 @dataclass(slots=True)
@@ -24,7 +48,13 @@ class Flight:
     answer: Answer | None = None
     stream_end: bool | None = None
     """True = the caller read the stream to its end, False = left before, None = not known (or no stream)."""
+    words: str | None = None
+    """The answer as the model gave it, before any guardrail or hook changed it for the caller; None when unknown."""
     is_settled: bool = False
+    serving: Serving | None = None
+    """What the attempt under way gives; None when a model is asked."""
+    lead: Lead | None = None
+    """What the same requests wait for that came after this one."""
 
     @property
     def is_due(self) -> bool:
@@ -32,6 +62,10 @@ class Flight:
         if self.answer is None or self.is_settled:
             return False
         return self.answer.error is not None or not self.plan.request.is_streamed or self.stream_end is not None
+
+    def given(self, answer: Answer) -> str:
+        """An answer's words as the model gave them; as they were reported where no more is known."""
+        return answer.text if self.words is None else self.words
 
     @property
     def failed_deployments(self) -> frozenset[str]:

@@ -59,6 +59,10 @@ class EchoCallback(CustomLogger):
             desk.bypass(str(kwargs.get("model_group") or ""), error)
             return None
 
+    async def async_post_call_success_deployment_hook(self, request_data: Any, response: Any, call_type: Any) -> None:
+        """One attempt succeeded; what guardrails make of it for the caller comes later."""
+        _quietly("noting a model's words", lambda desk: desk.note_words(request_data, response))
+
     async def async_post_call_failure_deployment_hook(
         self, request_data: Any, exception: Exception, call_type: Any, fallback_depth: int | None = None
     ) -> None:

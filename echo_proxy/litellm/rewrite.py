@@ -14,8 +14,7 @@ def rewrite(endpoint: str, kwargs: Kwargs, prompt: Prompt) -> Kwargs:
     LiteLLM's response cache is left out of such calls: its key would hold the examples, so the same question with
     other examples would miss, and its semantic form would take two questions with the same examples for one.
     """
-    changed = dict(kwargs)
-    changed["cache"] = {**(kwargs.get("cache") or {}), "no-cache": True, "no-store": True}
+    changed = uncached(kwargs)
     if endpoint == "responses":
         return _rewrite_responses(changed, prompt)
     if endpoint == "messages":
@@ -25,6 +24,11 @@ def rewrite(endpoint: str, kwargs: Kwargs, prompt: Prompt) -> Kwargs:
         return changed
     changed["messages"] = _rewrite_chat(kwargs["messages"], prompt)
     return changed
+
+
+def uncached(kwargs: Kwargs) -> Kwargs:
+    """The same call past LiteLLM's response cache."""
+    return {**kwargs, "cache": {**(kwargs.get("cache") or {}), "no-cache": True, "no-store": True}}
 
 
 def _rewrite_responses(changed: Kwargs, prompt: Prompt) -> Kwargs:

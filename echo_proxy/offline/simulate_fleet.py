@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from echo_proxy.errors import InputError
 from echo_proxy.offline.simulate_arrivals import Arrivals
 from echo_proxy.offline.simulate_outcomes import Outcomes, expected_outcomes, read_outcomes
-from echo_proxy.policy import Share, Strict
+from echo_proxy.policy_base import Share, Strict
 from echo_proxy.types import Arm
 
 Matrix = NDArray[np.float64]

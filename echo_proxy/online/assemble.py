@@ -1,19 +1,10 @@
 """What will the chosen arm be sent beside the caller's own words?"""
 
-import re
 from collections.abc import Sequence
 
+from echo_proxy.online.neutralize import neutralize
 from echo_proxy.policy import PromptPolicy
 from echo_proxy.types import Arm, Candidate, Message, Prompt, Selection
-
-_MARKER = re.compile(
-    r"<[|｜][^|｜<>]{1,64}[|｜]>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
-    r"|<</?SYS>>|</?s>|<(?:bos|eos)>|<(?:start|end)_of_turn>",
-    re.IGNORECASE,
-)
-"""Control tokens of common chat templates: in stored text they could close our turn and open another."""
-_BRACKET = re.compile(r"[<\[]")
-_FENCE = re.compile(r"</?\s*examples?\b[^>]*>", re.IGNORECASE)
 
 
 def assemble(selection: Selection, arm: Arm, rules: PromptPolicy) -> Prompt:
@@ -64,13 +55,3 @@ def _block(shown: Sequence[Candidate], notice: str) -> str:
     return (
         f"<examples>\n{notice}\n{examples}\n</examples>\n\n" if notice else f"<examples>\n{examples}\n</examples>\n\n"
     )
-
-
-def neutralize(text: str) -> str:
-    """Stored text that can no longer be read as a control token or as the end of our fence."""
-    return _FENCE.sub(_open_up, _MARKER.sub(_open_up, text))
-
-
-def _open_up(match: re.Match[str]) -> str:
-    """Every bracket of it: a token may stand inside another, as in `<|[INST]|>`."""
-    return _BRACKET.sub(r"\g<0> ", match.group())

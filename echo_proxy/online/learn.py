@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from echo_proxy.bandits.evidence import difference
-from echo_proxy.types import ArmKey, Attempt, Evidence, ExampleIncrement, Increment, Quality
+from echo_proxy.policy import Policy
+from echo_proxy.types import ArmKey, Attempt, Evidence, ExampleIncrement, Increment, Quality, Use
 
 
 def evidence_from(attempts: Sequence[Attempt], quality: Quality, earned: float) -> tuple[Evidence, ...]:
@@ -44,12 +45,27 @@ def increments_between(before: Sequence[Evidence], after: Sequence[Evidence]) ->
     )
 
 
+def use_of(arm_name: str, is_acted: bool, cost_usd: float, policy: Policy) -> Use:
+    """What an answer says of its examples beside its quality."""
+    teachers = {arm.name for arm in policy.to_arms() if arm.is_teacher}
+    free = policy.upkeep.replay.free_cost if policy.upkeep.replay else 0.0
+    cost = min(cost_usd / policy.reward.cost_scale_usd, 1.0)
+    return Use(is_acted and arm_name not in teachers, max(cost, free))
+
+
 def example_increments(
-    example_ids: Sequence[str], before: Quality | None, after: Quality
+    example_ids: Sequence[str], before: Quality | None, after: Quality, use: Use
 ) -> tuple[ExampleIncrement, ...]:
-    """What the used examples' outcome counts change by; each is credited with the whole answer."""
-    old_weight = before.weight if before else 0.0
-    old_gain = before.weight * before.estimate if before else 0.0
-    uses = after.weight - old_weight
-    gain = after.weight * after.estimate - old_gain
-    return tuple(ExampleIncrement(example_id, uses, gain) for example_id in example_ids)
+    """What the used examples' outcome counts change by.
+
+    Each is credited with the whole answer in uses and gain, which say how good it is, and with its share in offloads
+    and regret, which say how much there is to keep or to win.
+    """
+    old = before or Quality(0.0, 0.0, {})
+    uses = after.weight - old.weight
+    gain = after.weight * after.estimate - old.weight * old.estimate
+    share = 1 / max(len(example_ids), 1)
+    offloads = share * (after.estimate - old.estimate) if use.is_offload else 0.0
+    lost, lost_before = after.weight * (1 - after.estimate), old.weight * (1 - old.estimate)
+    regret = share * use.normalized_cost * (lost - lost_before)
+    return tuple(ExampleIncrement(example_id, uses, gain, offloads, regret) for example_id in example_ids)

@@ -1,7 +1,9 @@
 """What does a settled decision teach the models, beside the sums?"""
 
+import hashlib
 from dataclasses import replace
 
+from echo_proxy.online.log import may_hold_texts
 from echo_proxy.policy import LogPolicy
 from echo_proxy.types import Amendment, DecisionRecord, Lesson, Outcome, Plan
 
@@ -15,7 +17,7 @@ def lesson_of(record: DecisionRecord, plan: Plan, outcome: Outcome, rules: LogPo
     decision = made[-1] if made else plan.decision
     if decision.situation is None:
         return None
-    may_hold_vector = rules.texts and outcome.may_keep
+    may_hold_vector = may_hold_texts(plan, outcome, rules)
     return Lesson(
         decision_id=record.id,
         at=record.created_at,
@@ -37,7 +39,13 @@ def lesson_of(record: DecisionRecord, plan: Plan, outcome: Outcome, rules: LogPo
         completion_tokens=record.completion_tokens,
         threshold=plan.selection.threshold,
         caller=record.caller,
+        circle=circle_of(plan.request.scope, plan.request.partition),
     )
+
+
+def circle_of(scope: str, partition: str) -> str:
+    """Hash of what requests must agree in to share examples, 16 hex digits."""
+    return hashlib.sha256(f"{scope}\x00{partition}".encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def amendment_of(record: DecisionRecord) -> Amendment:

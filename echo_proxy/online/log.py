@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from echo_proxy.answers.observe import EXPLAINED, explain_answer
+from echo_proxy.online.admit import user_behind
 from echo_proxy.online.combine import FEEDBACK
 from echo_proxy.policy import LogPolicy
 from echo_proxy.types import (
@@ -17,8 +19,9 @@ from echo_proxy.types import (
     Quality,
 )
 
-_MAX_TEXT = 2_000
-"""Characters kept of a text; records are for looking at, examples hold the whole."""
+MAX_TEXT = 2_000
+"""Characters kept of a text; records are for looking at, examples hold the whole. They are cut when they have been
+cleaned (admission/telling.py): half a secret is not recognised."""
 
 
 def record_of(
@@ -28,8 +31,9 @@ def record_of(
     earned: float,
     evidence: tuple[Evidence, ...],
     rules: LogPolicy,
+    may_keep: bool = True,
 ) -> DecisionRecord:
-    """The first revision of a decision's record."""
+    """The first revision of a decision's record; not `may_keep` = no example may ever come of its request."""
     request = plan.request
     last = _last_decision(plan, outcome)
     return DecisionRecord(
@@ -58,7 +62,7 @@ def record_of(
         example_ids=plan.prompt.example_ids,
         admitted_id="",
         feedback=None,
-        explanation=explain(plan, outcome, quality, rules),
+        explanation=explain(plan, outcome, quality, rules, may_keep),
         signals=quality.signals,
         deadline_s=_deadline_s(plan, outcome),
     )
@@ -91,25 +95,37 @@ def revised_record(
     )
 
 
-def explain(plan: Plan, outcome: Outcome, quality: Quality, rules: LogPolicy) -> Mapping[str, Json]:
-    """The decision in words and numbers, for a reader."""
-    if not outcome.may_keep:
-        rules = rules.model_copy(update={"texts": False})  # what may not be kept may not be read here either
+def may_hold_texts(plan: Plan, outcome: Outcome, rules: LogPolicy) -> bool:
+    """Whether anything of a decision's texts may be written down: what may not be kept may not be read here either."""
+    is_unkept = plan.request.is_unkept or plan.request.caller.is_unkept
+    return rules.texts and outcome.may_keep and not is_unkept
+
+
+def explain(
+    plan: Plan, outcome: Outcome, quality: Quality, rules: LogPolicy, may_keep: bool = True
+) -> Mapping[str, Json]:
+    """The decision in words and numbers, for a reader. Its texts are whole, and not yet cleaned."""
+    has_texts = may_hold_texts(plan, outcome, rules)
     selection = plan.selection
+    reader = plan.request.caller.key if has_texts else ""
     used = set(plan.prompt.example_ids)
     candidates: list[Json] = [
-        _candidate(candidate, "used" if candidate.example.id in used else "chosen, arm took fewer", rules)
+        _candidate(candidate, "used" if candidate.example.id in used else "chosen, arm took fewer", reader)
         for candidate in selection.chosen
     ]
     candidates += [
-        _candidate(rejection.candidate, f"left out: {rejection.reason}", rules) for rejection in selection.rejected
+        _candidate(rejection.candidate, f"left out: {rejection.reason}", reader) for rejection in selection.rejected
     ]
     return {
         "endpoint": plan.request.endpoint,
         "model_group": plan.request.model_group,
         "mode": "shadow" if plan.is_shadow else "act",
-        "request": _text(plan.request.text, rules),
-        "answer": _text(outcome.text, rules),
+        "partition": plan.request.partition,
+        "turns": plan.request.n_user_turns,
+        "may_keep": may_keep and outcome.may_keep and not plan.request.is_unkept,
+        "person": user_behind(plan.request.caller),
+        "request": plan.request.text if has_texts else None,
+        "answer": outcome.text if has_texts else None,
         "candidates": candidates,
         "decision": _decision(_last_decision(plan, outcome)),
         "attempts": [_attempt(attempt) for attempt in outcome.attempts],
@@ -119,6 +135,7 @@ def explain(plan: Plan, outcome: Outcome, quality: Quality, rules: LogPolicy) ->
             "time_to_first_token_s": outcome.time_to_first_token_s,
         },
         "signals": {name: float(value) for name, value in quality.signals.items()},
+        EXPLAINED: explain_answer(plan, outcome),
         "bypasses": list(plan.bypasses),
         "plan_s": round(plan.plan_s, 6),
     }
@@ -129,14 +146,16 @@ def _last_decision(plan: Plan, outcome: Outcome) -> Decision:
     return made[-1] if made else plan.decision
 
 
-def _candidate(candidate: Candidate, fate: str, rules: LogPolicy) -> Json:
+def _candidate(candidate: Candidate, fate: str, reader: str) -> Json:
+    """With the request only where the reader wrote it: a record outlives others' examples. Empty = with none."""
+    example = candidate.example
     return {
-        "id": candidate.example.id,
+        "id": example.id,
         "distance": round(candidate.distance, 4),
         "names": str(candidate.names),
         "utility": round(candidate.utility, 4),
         "fate": fate,
-        "request": _text(candidate.example.request, rules),
+        "request": example.request if reader and example.writer == reader else None,
     }
 
 
@@ -176,7 +195,3 @@ def _attempt(attempt: Attempt) -> Json:
         "error": attempt.error,
         "blamed": attempt.is_blamed,
     }
-
-
-def _text(text: str, rules: LogPolicy) -> Json:
-    return text[:_MAX_TEXT] if rules.texts else None

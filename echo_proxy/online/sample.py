@@ -8,8 +8,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from echo_proxy.answers.observe import answered_by, is_from_teacher, is_served, seen
+from echo_proxy.answers.same import say_the_same
+from echo_proxy.answers.witnesses import witness_of
 from echo_proxy.online.assemble import assemble
 from echo_proxy.online.combine import has_failed
+from echo_proxy.online.promote import Promotion, promotion
 from echo_proxy.online.verdict import as_text
 from echo_proxy.policy import Policy, SampledJudge
 from echo_proxy.types import (
@@ -24,6 +28,8 @@ from echo_proxy.types import (
     Prompt,
     Quality,
     Request,
+    SeenAnswer,
+    StoredAnswer,
 )
 
 _SAME_QUESTION = 0.05
@@ -65,6 +71,17 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """What a verdict may do for an example in quarantine: let it out."""
+
+    example_id: str
+    version: int
+    """Of the example whose answer is judged."""
+    witness: str
+    """Hash of the key that sent the same request."""
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeCall:
     """An answer that the judge shall compare with the teacher's."""
 
@@ -78,6 +95,8 @@ class JudgeCall:
     ask_reference: Ask
     """How to ask for it."""
     rules: SampledJudge
+    approves: Approval | None = None
+    """What is judged is not the decision's answer but a stored one, which waits for approval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +123,32 @@ class ShadowCall:
 
 
 @dataclass(frozen=True, slots=True)
+class SameCall:
+    """A stored answer that was not given: would it have done?"""
+
+    decision_id: str
+    scope: str
+    dialogue: str
+    """As in JudgeCall."""
+    answer: StoredAnswer
+    reference: str
+    """The teacher's answer to the same request; empty when it must be asked for."""
+    ask_reference: Ask
+    """How to ask for it."""
+    rules: SampledJudge
+    at: float
+    """When the request came, seconds since the epoch."""
+    witness: str
+    """Who asked, as an observation names him."""
+    promotes: Promotion | None = None
+    """To be kept when it would have done; None when nothing is."""
+
+    def seen(self, is_correct: bool) -> SeenAnswer:
+        """What is noted with the example."""
+        return seen(self.answer, is_correct, self.at, self.witness)
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """What became known after a decision was settled: it changes its record and what the arms learned from it."""
 
@@ -115,6 +160,12 @@ class Heard:
     """About another arm, to be added to the decision's."""
     comment: str = ""
     """What a reader wrote."""
+    approves: Approval | None = None
+    """The signals are about a stored answer, which waits for approval; they do not change the decision."""
+    seen: SeenAnswer | None = None
+    """Whether a stored answer that was not given would have done; it does not change the decision either."""
+    promotes: Promotion | None = None
+    """It would have done, and is to be kept under the request's words too."""
 
 
 def judge_call(plan: Plan, outcome: Outcome, quality: Quality, policy: Policy) -> JudgeCall | None:
@@ -158,6 +209,39 @@ def shadow_call(plan: Plan, outcome: Outcome, policy: Policy) -> ShadowCall | No
     most = max(_MIN_TOKENS, _TIMES_LONGER * outcome.completion_tokens)
     ask = _ask(request, request.model_group, arm.deployment, prompt, most)
     return ShadowCall(plan, outcome, ask, ArmKey(arm.name, plan.decision.segment), policy)
+
+
+def same_call(plan: Plan, outcome: Outcome, policy: Policy) -> SameCall | None:
+    """What to ask about a stored answer that was not given (Krites, arXiv 2602.13165); None when nothing needs to be.
+
+    Where a teacher answered and only a judge can tell, it is always asked; where another model did, the teacher's
+    answer is asked for at `answers.near_miss_rate`.
+    """
+    judge, rules, answer = policy.judge.sampled, policy.answers, plan.answer
+    if judge is None or rules is None or answer is None or answered_by(outcome) is None or is_served(plan, outcome):
+        return None
+    request, reference, promotes = plan.request, "", None
+    teachers = [arm.deployment for arm in policy.to_arms() if arm.is_teacher]
+    if is_from_teacher(plan, outcome, policy):
+        if say_the_same(answer.example.response, outcome.text) is not None:
+            return None
+        reference = outcome.text
+    elif not teachers or not is_sampled(request.decision_id, "near_miss", rules.near_miss_rate):
+        return None
+    else:
+        promotes = promotion(plan, answer, policy)
+    return SameCall(
+        decision_id=request.decision_id,
+        scope=request.scope,
+        dialogue=as_text(request.system, request.dialogue),
+        answer=answer,
+        reference=reference,
+        ask_reference=_ask(request, request.model_group, teachers[0]),
+        rules=judge,
+        at=request.received_at,
+        witness=witness_of(request.caller),
+        promotes=promotes,
+    )
 
 
 def is_sampled(decision_id: str, purpose: str, rate: float) -> bool:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from echo_proxy.online.assemble import neutralize
+from echo_proxy.online.neutralize import neutralize
 from echo_proxy.types import Message
 
 LOWEST, HIGHEST = -3, 3

@@ -12,11 +12,18 @@ from echo_proxy.types import (
     Candidate,
     DecisionRecord,
     Example,
+    ExamplePage,
+    Held,
+    HoldingsPage,
+    Lease,
     LessonPage,
     Load,
+    Observation,
     Query,
     Settlement,
     StoreStatus,
+    UpkeepRun,
+    Which,
 )
 
 T = TypeVar("T")
@@ -70,9 +77,61 @@ class BreakerStore:
         """As the store."""
         return await self._guard(lambda: self._store.page(scope, offset, limit))
 
-    async def remove(self, example_ids: Sequence[str]) -> int:
+    async def remove(self, example_ids: Sequence[str], lease: Lease | None = None) -> int:
         """As the store."""
-        return await self._guard(lambda: self._store.remove(example_ids))
+        return await self._guard(lambda: self._store.remove(example_ids, lease))
+
+    async def add_many(self, examples: Sequence[Example]) -> None:
+        """As the store."""
+        await self._guard(lambda: self._store.add_many(examples))
+
+    async def change(self, before: Example, after: Example, lease: Lease | None = None) -> bool:
+        """As the store."""
+        return await self._guard(lambda: self._store.change(before, after, lease))
+
+    async def observe(self, example_id: str, version: int, seen: Observation) -> bool:
+        """As the store."""
+        return await self._guard(lambda: self._store.observe(example_id, version, seen))
+
+    async def held_by(self, writer: str) -> Held:
+        """As the store."""
+        return await self._guard(lambda: self._store.held_by(writer))
+
+    async def find(self, which: Which, cursor: str, limit: int) -> ExamplePage:
+        """As the store."""
+        return await self._guard(lambda: self._store.find(which, cursor, limit))
+
+    async def holdings(self, cursor: str, limit: int) -> HoldingsPage:
+        """As the store."""
+        return await self._guard(lambda: self._store.holdings(cursor, limit))
+
+    async def take_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
+        """As the store."""
+        return await self._guard(lambda: self._store.take_lease(name, holder, ttl_s))
+
+    async def keep_lease(self, lease: Lease, ttl_s: float) -> bool:
+        """As the store."""
+        return await self._guard(lambda: self._store.keep_lease(lease, ttl_s))
+
+    async def drop_lease(self, lease: Lease) -> None:
+        """As the store."""
+        await self._guard(lambda: self._store.drop_lease(lease))
+
+    async def note_run(self, run: UpkeepRun) -> None:
+        """As the store."""
+        await self._guard(lambda: self._store.note_run(run))
+
+    async def runs(self, limit: int) -> tuple[UpkeepRun, ...]:
+        """As the store."""
+        return await self._guard(lambda: self._store.runs(limit))
+
+    async def put_note(self, name: str, text: str) -> None:
+        """As the store."""
+        await self._guard(lambda: self._store.put_note(name, text))
+
+    async def note(self, name: str) -> str:
+        """As the store."""
+        return await self._guard(lambda: self._store.note(name))
 
     async def settle(self, settlement: Settlement) -> bool:
         """As the store."""

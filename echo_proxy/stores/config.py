@@ -24,3 +24,5 @@ class StoreConfig:
     """About so many decisions can be listed; older ones can still be asked for by id until they expire."""
     memory_length: int = 5000
     """About so many of the newest lessons are kept; amendments count like lessons."""
+    offload_decay: float = 0.9
+    """Factor per hour on an example's offloads and regret, (0, 1]."""

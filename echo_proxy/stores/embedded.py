@@ -222,6 +222,11 @@ class EmbeddedStore(RedisStore):
         async with super().reembedding() as work:
             yield work
 
+    async def forget_others(self) -> int:
+        """Start Redis when it does not run, then as RedisStore, which closes it."""
+        await asyncio.to_thread(self._server.start)
+        return await super().forget_others()
+
     async def close(self) -> None:
         """As RedisStore; Redis ends with its last user."""
         await super().close()

@@ -2,6 +2,8 @@
 
 from echo_proxy.types import ArmSums
 
+HOUR_S = 3600.0
+
 
 def fading_factor(elapsed_s: float, half_life_s: float) -> float:
     """Share of evidence that is left after elapsed_s, (0, 1].
@@ -11,6 +13,11 @@ def fading_factor(elapsed_s: float, half_life_s: float) -> float:
     if half_life_s <= 0 or elapsed_s <= 0:
         return 1.0
     return float(0.5 ** (elapsed_s / half_life_s))
+
+
+def hourly_factor(elapsed_s: float, decay: float) -> float:
+    """Share of a count that is left after elapsed_s when `decay` of it is left after an hour, [0, 1]."""
+    return float(decay ** (max(elapsed_s, 0.0) / HOUR_S))
 
 
 def faded(sums: ArmSums, factor: float) -> ArmSums:

@@ -1,5 +1,6 @@
 """Where does each thing lie in Redis?"""
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -44,7 +45,7 @@ class Keys:
 
     @property
     def index(self) -> str:
-        """Name of the search index."""
+        """Name under which the search index of the store's first model is searched: an alias of the one in use."""
         return f"{self.root}:examples"
 
     @property
@@ -53,13 +54,18 @@ class Keys:
         return f"{self.root}:example:"
 
     @property
+    def example_pattern(self) -> str:
+        """Matches the keys of examples and no others, whatever the policy's name holds."""
+        return re.sub(r"([\\*?\[\]])", r"\\\1", self.example_prefix) + "*"
+
+    @property
     def meta(self) -> str:
         """HASH: what the index was made with."""
         return f"{self.root}:meta"
 
     @property
     def reembedded(self) -> str:
-        """SET: keys of the examples that have new vectors; there while a reembedding is under way."""
+        """SET: left by a reembedding that an earlier version of the program did not finish."""
         return f"{self.root}:reembedded"
 
     @property
@@ -76,6 +82,25 @@ class Keys:
     def loads(self) -> str:
         """HASH: how busy each worker finds its deployments, by worker."""
         return f"{self.root}:loads"
+
+    @property
+    def fence(self) -> str:
+        """STRING: the highest fence of any lease."""
+        return f"{self.root}:fence"
+
+    @property
+    def runs(self) -> str:
+        """STREAM: what upkeep did, oldest first."""
+        return f"{self.root}:upkeep"
+
+    @property
+    def notes(self) -> str:
+        """HASH: what upkeep found out, by name."""
+        return f"{self.root}:notes"
+
+    def lease(self, name: str) -> str:
+        """STRING with expiry: who does this now, as `<fence> <holder>`."""
+        return f"{self.root}:lease:{name}"
 
     @property
     def arms(self) -> str:

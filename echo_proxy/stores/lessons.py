@@ -119,7 +119,7 @@ def _check_lesson(one: Lesson) -> None:
     situation, trials = one.situation, one.trials
     if not len(one.arms) == len(one.pmf) == len(one.means):
         raise ValueError(f"arms, pmf and means must agree, got {len(one.arms)}, {len(one.pmf)} and {len(one.means)}")
-    _check_texts("names", [*one.arms, one.arm, one.caller, situation.segment, situation.context.schema])
+    _check_texts("names", [*one.arms, one.arm, one.caller, one.circle, situation.segment, situation.context.schema])
     _check_within("probabilities", [*one.pmf, situation.utility], 0.0, 1.0)
     _check_within("propensities", [trial.propensity for trial in trials], 2 * _ROUNDING, 1.0)
     first_token_s = 0.0 if one.time_to_first_token_s is None else one.time_to_first_token_s

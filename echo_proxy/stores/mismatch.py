@@ -5,10 +5,15 @@ from collections.abc import Mapping
 from echo_proxy.errors import SchemaMismatch
 from echo_proxy.stores.config import StoreConfig
 
-SCHEMA = 1
-"""Version of the stored fields; a store of another version is not read."""
+SCHEMA = 2
+"""Version of the stored fields."""
+_OLDER = ("1",)
+"""Versions from which `open` brings a store to this one; one of any other version is not read."""
 
-
+UPGRADED = "upgraded_from"
+"""Field that stays beside these where workers of an earlier version may still add examples without the new fields."""
+UPGRADING = "upgrading_from"
+"""Field that stands beside these until all examples have the fields of the schema; names the one that they had."""
 REEMBEDDING = "reembedding"
 """Field that stands beside these until all vectors are exchanged; names the embedder that they are exchanged for."""
 
@@ -20,7 +25,7 @@ def meta_of(config: StoreConfig) -> dict[str, str]:
 
 def target_of(config: StoreConfig) -> str:
     """The process's embedder, as a reembedding notes it."""
-    return _embedder(meta_of(config))
+    return embedder_of(meta_of(config))
 
 
 def fits(stored: Mapping[str, str], config: StoreConfig) -> bool:
@@ -34,7 +39,7 @@ def check_meta(stored: Mapping[str, str], config: StoreConfig) -> None:
     """Raises SchemaMismatch when the stored vectors mean something else than the process's own."""
     if fits(stored, config):
         return
-    got = _embedder(stored)
+    got = embedder_of(stored)
     if REEMBEDDING in stored:
         got += f", in part exchanged for {stored[REEMBEDDING]}"
     raise SchemaMismatch(
@@ -43,9 +48,14 @@ def check_meta(stored: Mapping[str, str], config: StoreConfig) -> None:
     )
 
 
+def is_older(stored: Mapping[str, str]) -> bool:
+    """Whether an earlier version of the program made the store, so that its examples may lack fields."""
+    return stored.get("schema") in _OLDER or UPGRADING in stored or UPGRADED in stored
+
+
 def check_schema(stored: Mapping[str, str], config: StoreConfig) -> None:
-    """Raises SchemaMismatch when another version of the program made the store."""
-    if stored.get("schema") != str(SCHEMA):
+    """Raises SchemaMismatch when a version of the program made the store that this one cannot read."""
+    if stored.get("schema") not in (str(SCHEMA), *_OLDER):
         raise SchemaMismatch(
             f"the store of policy {config.policy} must have schema {SCHEMA}, got {stored.get('schema')}: "
             "it was made by another version of echo-proxy; use an empty store or that version"
@@ -61,5 +71,6 @@ def check_turn(stored: Mapping[str, str], config: StoreConfig) -> None:
         )
 
 
-def _embedder(meta: Mapping[str, str]) -> str:
+def embedder_of(meta: Mapping[str, str]) -> str:
+    """An embedder as it is told to people and noted."""
     return f"{meta.get('model')} ({meta.get('dimensions')} dimensions)"

@@ -1,11 +1,11 @@
-"""How does what workers tell each other for a while become a text that a store keeps, and back?"""
+"""How does what workers tell each other become a text that a store keeps, and back?"""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 
 from echo_proxy.stores.records import check_finite
-from echo_proxy.types import Load
+from echo_proxy.types import Load, UpkeepRun
 
 _NUMBERS = tuple(field.name for field in fields(Load))
 
@@ -42,6 +42,20 @@ def turn_from(text: str | bytes, now: float) -> str:
         return str(found["deployment"]) if found["until"] > now else ""
     except (ValueError, KeyError, TypeError):  # of another version of the program
         return ""
+
+
+def run_text(run: UpkeepRun) -> str:
+    """Readable JSON."""
+    return json.dumps({**asdict(run), "report": dict(run.report)})
+
+
+def run_from(text: str | bytes) -> UpkeepRun | None:
+    """None when it cannot be read; what a later version has more is left out."""
+    try:
+        found = json.loads(text)
+        return UpkeepRun(**{field.name: found[field.name] for field in fields(UpkeepRun)})
+    except (ValueError, KeyError, TypeError):  # of another version of the program
+        return None
 
 
 def _load(numbers: Mapping[str, float]) -> Load:

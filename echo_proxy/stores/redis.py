@@ -1,31 +1,39 @@
-"""Examples, decisions and evidence of one policy in Redis, with vector search by RedisVL's schema and filters."""
+"""The store of one policy in Redis: its life from opening to closing, over its parts."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-
-from redis.exceptions import ResponseError
 
 from echo_proxy.errors import StoreError, StoreUnavailable
 from echo_proxy.protocols import Clock, Reembedding
 from echo_proxy.stores.config import StoreConfig
-from echo_proxy.stores.mismatch import check_meta, meta_of
-from echo_proxy.stores.records import example_fields, example_from, vector_bytes
+from echo_proxy.stores.mismatch import SCHEMA, UPGRADED, UPGRADING, check_schema, is_older
+from echo_proxy.stores.records import SINCE_SCHEMA_2
 from echo_proxy.stores.redis_connect import connect
 from echo_proxy.stores.redis_engine import check_search, engine_name, wait_until_loaded
-from echo_proxy.stores.redis_errors import is_missing_index, redis_errors
-from echo_proxy.stores.redis_index import ExampleIndex, Found, SlotClient, distance_of
-from echo_proxy.stores.redis_ledger import RedisLedger, as_texts
+from echo_proxy.stores.redis_errors import redis_errors
+from echo_proxy.stores.redis_example_scripts import BEGIN_UPGRADE, UPGRADE
+from echo_proxy.stores.redis_examples import RedisExamples
+from echo_proxy.stores.redis_index import ExampleIndex, SlotClient
+from echo_proxy.stores.redis_leases import RedisLeases
+from echo_proxy.stores.redis_ledger import RedisLedger
 from echo_proxy.stores.redis_reembed import RedisReembedding
-from echo_proxy.stores.redis_scripts import expiry_ms
-from echo_proxy.types import Candidate, Example, Query, StoreStatus
+from echo_proxy.stores.redis_switch import IndexSwitch
+from echo_proxy.stores.redis_vectors import field_in_use, field_to_fill
+from echo_proxy.types import StoreStatus
 
-_ROUNDING = 1e-6
-"""float32 distances of equal vectors differ from 0 by less."""
+_TEND_S = 0.2
+"""Between two looks at an index that is being built: a fraction of what building a thousand examples takes."""
+_RETRY_S = 5.0
+"""After an error."""
 
 
-class RedisStore(RedisLedger):
+class RedisStore(RedisExamples, RedisLedger, RedisLeases):
     """A Store in Redis 8 or later, or any Redis with the search module. Belongs to one event loop."""
+
+    locks_out = False
+    """Proxies go on while its examples are given vectors of another model."""
 
     def __init__(
         self,
@@ -41,40 +49,67 @@ class RedisStore(RedisLedger):
         self._url = url
         self._timeouts = (connect_timeout_s, read_timeout_s)
         self._open_timeout_s = open_timeout_s
-        self._index_in_use: ExampleIndex | None = None
+        self._has_wished = False
+        self._tending: asyncio.Task[None] | None = None
+        self._being_built = ""
 
     # ------------------------------------------------------------------ life
 
     async def open(self) -> None:
-        """Connect, make or check the index, and wait until it is searchable; may be called again.
+        """Connect, make or check the index, and wait until one is searchable; may be called again.
 
-        Raises SchemaMismatch, StoreError when the server has no vector search, StoreUnavailable when it does not
-        answer or is still building its index after open_timeout_s.
+        When an index of another kind serves, the wished one is built beside it in the background. Raises
+        SchemaMismatch, StoreError when the server has no vector search, StoreUnavailable when it does not answer or is
+        still building its only index after open_timeout_s.
         """
         try:
             with redis_errors("opening"):
                 await self._connect()
-                await self._check_meta()
-                index = ExampleIndex(self._config, self._search_client())
-                await index.ensure()
-                await index.wait(self._open_timeout_s)
-                self._index_in_use = index
+                meta = await self._meta()
+                switch = self._switch_of(field_in_use(meta, self._config))
+                await self._upgrade(meta)
+                await switch.begin(self._open_timeout_s, is_wish=not self._has_wished)
+            self._has_wished = True
+            self._use(switch)
         except BaseException:
             await self._disconnect()
             raise
 
     @asynccontextmanager
     async def reembedding(self) -> AsyncIterator[Reembedding | None]:
-        """Locks all others out; None when the vectors fit already. Raises as `open`."""
+        """Others may use the store meanwhile; None when all examples have vectors of the process's model already.
+
+        Raises as `open`.
+        """
         try:
             with redis_errors("opening"):
                 await self._connect()
                 meta = await self._meta()
-            index = ExampleIndex(self._config, self._search_client())
-            work = RedisReembedding(self._config, self._client, index, self._clock, self._open_timeout_s)
+                check_schema(meta, self._config)
+                await self._upgrade(meta)
+                switch = self._switch_of(field_to_fill(meta, self._config))
+            work = self._reembedding_of(switch)
             yield work if await work.begin(meta) else None
         finally:
             await self.close()
+
+    async def forget_others(self) -> int:
+        """Drop the vectors and indexes of all other models; how many examples had some.
+
+        No proxy may use them any more. Raises SchemaMismatch, StoreError while an example has no vector of the
+        process's model.
+        """
+        try:
+            with redis_errors("opening"):
+                await self._connect()
+                meta = await self._meta()
+                switch = self._switch_of(field_in_use(meta, self._config))
+            return await self._reembedding_of(switch).forget_others()
+        finally:
+            await self.close()
+
+    def _reembedding_of(self, switch: IndexSwitch) -> RedisReembedding:
+        return RedisReembedding(self._config, self._client, switch, self._clock, self._open_timeout_s)
 
     async def _connect(self) -> None:
         """To a server that has loaded its data and can search."""
@@ -88,6 +123,10 @@ class RedisStore(RedisLedger):
         await self._disconnect()
 
     async def _disconnect(self) -> None:
+        tending, self._tending = self._tending, None
+        if tending is not None:
+            tending.cancel()
+            await asyncio.wait([tending])
         connection, self._connection, self._index_in_use = self._connection, None, None
         if connection is not None:
             with redis_errors("closing"):
@@ -100,80 +139,69 @@ class RedisStore(RedisLedger):
                 engine, state = await engine_name(self._search_client()), await self._index.state()
         except StoreError as error:
             return StoreStatus(False, "Redis", 0, str(error))
-        detail = "" if state.share_built >= 1.0 else f"the index is built to {state.share_built:.0%}"
-        return StoreStatus(not detail, engine, state.n_examples, detail)
+        if state.share_built < 1.0:
+            return StoreStatus(False, engine, state.n_examples, f"the index is built to {state.share_built:.0%}")
+        return StoreStatus(True, engine, state.n_examples, self._being_built)
 
-    @property
-    def _index(self) -> ExampleIndex:
-        if self._index_in_use is None:
-            raise StoreUnavailable("the store must be open, got a call before open() or after close()")
-        return self._index_in_use
+    # ------------------------------------------------------------------ index
+
+    def _switch_of(self, field: str) -> IndexSwitch:
+        return IndexSwitch(self._config, self._client, self._search_client(), field)
+
+    def _use(self, switch: IndexSwitch) -> None:
+        """Search by it from now on, and see in the background that what is wished for comes about."""
+        self._index_in_use = ExampleIndex(self._config, self._search_client(), switch.field)
+        self._being_built = ""
+        if not switch.is_done:
+            self._tending = asyncio.create_task(self._tend(switch))
+
+    async def _tend(self, switch: IndexSwitch) -> None:
+        """Until the wished index serves. Any worker that opened does it, so that it happens whoever dies."""
+        while not switch.is_done:
+            try:
+                with redis_errors("exchanging the index"):
+                    await switch.step()
+                    self._being_built = f"{switch.name} is being built beside it, to {await switch.share_built():.0%}"
+            except StoreError as error:
+                self._being_built = str(error)
+                await asyncio.sleep(_RETRY_S)
+            if not switch.is_done:
+                await asyncio.sleep(_TEND_S)
+        self._being_built = ""
+
+    async def _mend(self) -> bool:
+        """See RedisExamples. After a flush the model may be the store's first one: its vectors go to another field."""
+        switch = self._switch_of(field_in_use(await self._meta(), self._config))
+        if switch.field != self._index.field:
+            self._index_in_use = ExampleIndex(self._config, self._search_client(), switch.field)
+        await switch.make()
+        return await switch.serves()
 
     def _search_client(self) -> Any:
         is_cluster = "+cluster:" in self._url
         return SlotClient(self._client, self._keys.root) if is_cluster else self._client
 
-    async def _check_meta(self) -> None:
-        check_meta(await self._meta(), self._config)
+    async def _upgrade(self, meta: Mapping[str, str]) -> None:
+        """Give examples of an earlier schema the fields that they lack.
 
-    async def _meta(self) -> Mapping[str, str]:
-        """What the vectors were made with; noted here when it is not there."""
-        for name, value in meta_of(self._config).items():
-            await self._client.hsetnx(self._keys.meta, name, value)
-        return as_texts(await self._client.hgetall(self._keys.meta))
-
-    # ------------------------------------------------------------------ examples
-
-    async def nearest(self, query: Query) -> tuple[Candidate, ...]:
-        """Unexpired examples of the query's scope and partition within its distance, nearest first, k at most."""
-        if query.k <= 0:
-            return ()
-        vector = vector_bytes(query.vector, self._config.dimensions)
-        with redis_errors("nearest"):
-            found = await self._searched(self._index.nearest(query, vector))
-        candidates = (Candidate(example_from(*one), distance_of(one)) for one in found)
-        return tuple(c for c in candidates if c.distance <= query.max_distance + _ROUNDING)
-
-    async def add(self, example: Example) -> None:
-        """Keep it; an existing id is replaced. Raises SchemaMismatch on a wrong vector size, ValueError on no unit."""
-        fields = example_fields(example, self._config.dimensions)
-        key = self._keys.example(example.id)
-        with redis_errors("add"):
-            async with self._client.pipeline(transaction=True) as pipe:
-                pipe.hset(key, mapping=fields)
-                pipe.pexpireat(
-                    key, expiry_ms(example.expires_at)
-                )  # absolute: use does not prolong a bad example's life
-                await pipe.execute()
-
-    async def get(self, example_id: str) -> Example | None:
-        """The example, or None."""
-        with redis_errors("get"):
-            raw = await self._client.hgetall(self._keys.example(example_id))
-        if not raw:
-            return None
-        example = example_from(example_id, {name.decode(): value for name, value in raw.items()})
-        return example if example.expires_at > self._clock.now() else None
-
-    async def page(self, scope: str | None, offset: int, limit: int) -> tuple[Example, ...]:
-        """Examples of a scope (None = all), newest first."""
-        with redis_errors("page"):
-            found = await self._searched(self._index.page(scope, self._clock.now(), offset, limit))
-        return tuple(example_from(*one) for one in found)
-
-    async def remove(self, example_ids: Sequence[str]) -> int:
-        """How many existed and are gone."""
-        if not example_ids:
-            return 0
-        with redis_errors("remove"):
-            return int(await self._client.unlink(*(self._keys.example(example_id) for example_id in example_ids)))
-
-    async def _searched(self, search: Any) -> list[Found]:
-        """What the search found. An index that vanished (a flush, a new node) is made again for the next one."""
-        try:
-            return list(await search)
-        except ResponseError as error:
-            if is_missing_index(error):
-                await self._check_meta()
-                await self._index.ensure()
-            raise
+        Workers may do it at once, and be killed: what is done is not done again, and that it is done is noted last. The
+        new schema is noted first: then no worker of an earlier version that opens makes its index anew. One that was
+        running goes on; what it adds is completed when the next worker opens. Raises StoreUnavailable after
+        open_timeout_s, so that no proxy waits for minutes to start; the next attempt does the rest.
+        """
+        if not is_older(meta):
+            return
+        await self._run("upgrading", BEGIN_UPGRADE, [self._keys.meta], [SCHEMA, UPGRADING, UPGRADED])
+        lacking = [word for pair in SINCE_SCHEMA_2.items() for word in pair]
+        cursor = b"0"
+        deadline = asyncio.get_running_loop().time() + self._open_timeout_s
+        while True:
+            arguments = [cursor, self._keys.example_pattern, *lacking]
+            cursor = await self._run("upgrading", UPGRADE, [self._keys.meta], arguments)
+            if cursor == b"0":
+                break
+            if asyncio.get_running_loop().time() >= deadline:
+                raise StoreUnavailable(
+                    f"examples must have the fields of schema {SCHEMA}, got some that still lack them"
+                )
+        await self._client.hdel(self._keys.meta, UPGRADING)

@@ -1,18 +1,13 @@
 """Decisions of one policy in Redis, what was learned from them, and what its workers tell each other."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from echo_proxy.errors import StoreUnavailable
-from echo_proxy.protocols import Clock
-from echo_proxy.stores.config import StoreConfig
 from echo_proxy.stores.fading import faded, fading_factor
-from echo_proxy.stores.keys import Keys
 from echo_proxy.stores.lessons import read_page
 from echo_proxy.stores.notes import loads_from, loads_text, turn_from, turn_text
 from echo_proxy.stores.records import check_finite, check_settlement, decision_end, decision_from
-from echo_proxy.stores.redis_connect import Connection
 from echo_proxy.stores.redis_errors import redis_errors
+from echo_proxy.stores.redis_part import RedisPart
 from echo_proxy.stores.redis_scripts import REPORT, SETTLE, expiry_ms, settle_arguments, settle_keys
 from echo_proxy.types import ArmKey, ArmSums, DecisionRecord, LessonPage, Load, Settlement
 
@@ -20,20 +15,8 @@ _LOG_CHUNK = 100
 """Log entries read at once when expired ones stand among them."""
 
 
-class RedisLedger:
+class RedisLedger(RedisPart):
     """A Ledger in Redis. Whoever connects it sets its connection."""
-
-    def __init__(self, config: StoreConfig, clock: Clock) -> None:
-        self._config = config
-        self._clock = clock
-        self._keys = Keys(config.policy)
-        self._connection: Connection | None = None
-
-    @property
-    def _client(self) -> Any:
-        if self._connection is None:
-            raise StoreUnavailable("the store must be open, got a call before open() or after close()")
-        return self._connection.client
 
     async def settle(self, settlement: Settlement) -> bool:
         """Apply record, increments and example increments at once; False when the revision is not the next one.
@@ -44,9 +27,7 @@ class RedisLedger:
         check_settlement(settlement)
         keys = settle_keys(settlement, self._keys)
         arguments = settle_arguments(settlement, self._config, self._clock.now())
-        with redis_errors("settle"):
-            script = self._client.register_script(SETTLE)
-            return bool(await script(keys=keys, args=arguments))
+        return bool(await self._run("settle", SETTLE, keys, arguments))
 
     async def decision(self, decision_id: str) -> DecisionRecord | None:
         """The record, or None when unknown or expired."""
@@ -106,9 +87,7 @@ class RedisLedger:
         """Replace what a worker says of its deployments. Raises ValueError on a number that is not finite."""
         now = self._clock.now()
         arguments = [worker, loads_text(loads, now + ttl_s), now]
-        with redis_errors("report_loads"):
-            script = self._client.register_script(REPORT)
-            await script(keys=[self._keys.loads], args=arguments)
+        await self._run("report_loads", REPORT, [self._keys.loads], arguments)
 
     async def loads(self) -> Mapping[str, Mapping[str, Load]]:
         """What the live workers say of their deployments, by worker."""

@@ -1,7 +1,7 @@
 """What must Redis do in one step?"""
 
 from echo_proxy.stores.config import StoreConfig
-from echo_proxy.stores.fading import fading_factor
+from echo_proxy.stores.fading import fading_factor, hourly_factor
 from echo_proxy.stores.keys import Keys
 from echo_proxy.stores.lessons import kind_of, lesson_text
 from echo_proxy.stores.records import decision_end, decision_fields
@@ -31,6 +31,7 @@ if tonumber(redis.call('HGET', KEYS[1], 'revision') or '0') ~= before then retur
 
 local expires_at_ms, kept_until_ms, log_length, memory_length, lesson_ttl_ms = take(), take(), take(), take(), take()
 local now, half_life, share = tonumber(take()), tonumber(take()), tonumber(take())
+local decay, offload_share = tonumber(take()), tonumber(take())
 local decision_id, scope, arm_name, reward = take(), take(), take(), take()
 local lesson_kind, lesson_body = take(), take()
 local n_fields, n_arms, n_examples = tonumber(take()), tonumber(take()), tonumber(take())
@@ -71,10 +72,17 @@ for i = 1, n_arms do
 end
 
 for i = 1, n_examples do
-  local key, uses, gain = KEYS[5 + n_arms + i], take(), take()
+  local key = KEYS[5 + n_arms + i]
+  local added = {take(), take(), take(), take()}
   if redis.call('EXISTS', key) == 1 then
-    redis.call('HINCRBYFLOAT', key, 'uses', uses)
-    redis.call('HINCRBYFLOAT', key, 'gain', gain)
+    local stored = redis.call('HMGET', key, 'uses', 'gain', 'offloads', 'regret', 'counted_at')
+    for j = 1, 5 do stored[j] = tonumber(stored[j] or '0') end
+    local left = decay ^ math.max(0, now - stored[5])
+    redis.call('HSET', key, -- once, because the search engine takes the example anew at every write
+      'uses', digits(stored[1] + tonumber(added[1])), 'gain', digits(stored[2] + tonumber(added[2])),
+      'offloads', digits(math.max(0, stored[3] * left + tonumber(added[3]) * offload_share)),
+      'regret', digits(math.max(0, stored[4] * left + tonumber(added[4]) * offload_share)),
+      'counted_at', digits(math.max(now, stored[5])))
   end
 end
 return 1
@@ -126,6 +134,8 @@ def settle_arguments(settlement: Settlement, config: StoreConfig, now: float) ->
     arguments: list[Argument] = [record.revision - 1, expiry_ms(decision_end(record, config))]
     arguments += [expiry_ms(kept_until), config.log_length, config.memory_length, expiry_ms(config.decision_ttl_s)]
     arguments += [now, config.half_life_s, fading_factor(now - record.created_at, config.half_life_s)]
+    decay_s = hourly_factor(1.0, config.offload_decay)
+    arguments += [decay_s, hourly_factor(now - record.created_at, config.offload_decay)]
     arguments += [record.id, record.scope, record.arm if record.is_acted else "", record.reward]
     arguments += _lesson_arguments(settlement)
     arguments += [len(fields), len(settlement.increments), len(settlement.example_increments)]
@@ -135,7 +145,7 @@ def settle_arguments(settlement: Settlement, config: StoreConfig, now: float) ->
         sums = increment.sums
         arguments += [increment.key.arm, increment.key.segment, sums.weight, sums.reward_sum, sums.reward_sq_sum]
     for change in settlement.example_increments:
-        arguments += [change.uses, change.gain]
+        arguments += [change.uses, change.gain, change.offloads, change.regret]
     return arguments
 
 

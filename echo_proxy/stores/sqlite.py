@@ -2,101 +2,31 @@
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from echo_proxy.errors import StoreError, StoreUnavailable
 from echo_proxy.protocols import Clock, Reembedding
 from echo_proxy.stores.config import StoreConfig
-from echo_proxy.stores.keys import tag
 from echo_proxy.stores.lessons import read_page
-from echo_proxy.stores.records import (
-    check_finite,
-    check_settlement,
-    example_fields,
-    vector_bytes,
-    vector_from,
-)
-from echo_proxy.stores.scan import Bucket
-from echo_proxy.stores.sqlite_ledger import LedgerTables
+from echo_proxy.stores.records import check_finite, check_settlement
+from echo_proxy.stores.sqlite_examples import SqliteExamples
+from echo_proxy.stores.sqlite_mirror import Mirror
 from echo_proxy.stores.sqlite_reembed import SqliteReembedding
-from echo_proxy.stores.sqlite_tables import Tables
 from echo_proxy.stores.sqlite_thread import SqliteThread
-from echo_proxy.types import (
-    ArmKey,
-    ArmSums,
-    Candidate,
-    DecisionRecord,
-    Example,
-    LessonPage,
-    Load,
-    Query,
-    Settlement,
-    StoreStatus,
-)
-
-_REBUILD_AFTER = 256
-"""Changes after which the memory is checked for rows that were removed elsewhere."""
-_MAX_WASTE = 1.25
-"""Rows in memory per row on disk beyond which they are read anew."""
+from echo_proxy.types import ArmKey, ArmSums, DecisionRecord, LessonPage, Load, Settlement, StoreStatus
 
 
-class Mirror:
-    """The vectors of the examples table in memory. Lives in one thread, beside the connection that it is given."""
-
-    def __init__(self, tables: Tables, dimensions: int) -> None:
-        self._tables = tables
-        self._dimensions = dimensions
-        self._buckets: dict[tuple[str, str], Bucket] = {}
-        self._newest = 0
-        self._version: int | None = None
-        self._n_changes = 0
-
-    def nearest(self, db: sqlite3.Connection, query: Query, where: tuple[str, str]) -> tuple[Candidate, ...]:
-        """Candidates of a (scope, partition), nearest first. Rows that were removed are noticed here and forgotten."""
-        self.refresh(db)
-        bucket = self._buckets.get(where)
-        while bucket:
-            near = bucket.nearest(query.vector, query.k, query.max_distance, query.now)
-            found = self._tables.examples_by_seq(db, [seq for seq, _ in near])
-            if len(found) == len(near):
-                return tuple(Candidate(found[seq], distance) for seq, distance in near)
-            bucket.keep(self._tables.seqs_at(db, where))
-        return ()
-
-    def refresh(self, db: sqlite3.Connection) -> None:
-        """Read what any process has written since."""
-        version = db.execute("PRAGMA data_version").fetchone()[0]
-        if version == self._version:
-            return
-        self._n_changes += 1
-        if self._n_changes % _REBUILD_AFTER == 0:
-            self._forget_waste(db)
-        for row in self._tables.vectors_after(db, self._newest):
-            bucket = self._buckets.setdefault((row["scope"], row["partition"]), Bucket(self._dimensions))
-            bucket.append(row["seq"], row["expires_at"], vector_from(row["vector"]))
-            self._newest = row["seq"]
-        self._version = version
-
-    def _forget_waste(self, db: sqlite3.Connection) -> None:
-        n_rows = sum(len(bucket) for bucket in self._buckets.values())
-        if n_rows > _MAX_WASTE * self._tables.n_examples(db):
-            self._buckets, self._newest = {}, 0
-
-
-class SqliteStore:
+class SqliteStore(SqliteExamples):
     """A Store in one file, shared by the processes of one machine. Belongs to one event loop."""
 
+    locks_out = True
+    """A row has one vector, of the one model that all rows have."""
+
     def __init__(self, config: StoreConfig, path: Path | str, clock: Clock, *, busy_timeout_s: float = 5.0) -> None:
-        self._config = config
-        self._path = Path(path).expanduser()
-        self._clock = clock
+        super().__init__(config, path, clock)
         self._busy_timeout_s = busy_timeout_s
-        self._tables = Tables(config)
-        self._ledger = LedgerTables(config)
-        self._threads: tuple[SqliteThread, SqliteThread] | None = None
-        self._mirror = Mirror(self._tables, config.dimensions)
 
     # ------------------------------------------------------------------ life
 
@@ -113,6 +43,16 @@ class SqliteStore:
     def _make(self, db: sqlite3.Connection) -> None:
         self._tables.make(db)
         self._ledger.create(db)
+        self._leases.create(db)
+
+    async def forget_others(self) -> int:
+        """0: a reembedding has overwritten them. Raises SchemaMismatch, StoreUnavailable."""
+        await self._connect()
+        try:
+            await self._writer.write(self._make)
+        finally:
+            await self.close()
+        return 0
 
     @asynccontextmanager
     async def reembedding(self) -> AsyncIterator[Reembedding | None]:
@@ -148,49 +88,6 @@ class SqliteStore:
             return StoreStatus(True, engine, await self._reader.read(self._tables.n_examples))
         except StoreError as error:
             return StoreStatus(False, engine, 0, str(error))
-
-    @property
-    def _reader(self) -> SqliteThread:
-        return self._opened()[0]
-
-    @property
-    def _writer(self) -> SqliteThread:
-        return self._opened()[1]
-
-    def _opened(self) -> tuple[SqliteThread, SqliteThread]:
-        if self._threads is None:
-            raise StoreUnavailable("the store must be open, got a call before open() or after close()")
-        return self._threads
-
-    # ------------------------------------------------------------------ examples
-
-    async def nearest(self, query: Query) -> tuple[Candidate, ...]:
-        """Unexpired examples of the query's scope and partition within its distance, nearest first, k at most."""
-        if query.k <= 0:
-            return ()
-        vector_bytes(query.vector, self._config.dimensions)
-        where = (tag(query.scope), tag(query.partition))
-        return await self._reader.read(lambda db: self._mirror.nearest(db, query, where))
-
-    async def add(self, example: Example) -> None:
-        """Keep it; an existing id is replaced. Raises SchemaMismatch on a wrong vector size, ValueError on no unit."""
-        example_fields(example, self._config.dimensions)
-        now = self._clock.now()
-        await self._writer.write(lambda db: self._tables.add(db, example, now))
-
-    async def get(self, example_id: str) -> Example | None:
-        """The example, or None."""
-        now = self._clock.now()
-        return await self._reader.read(lambda db: self._tables.get(db, example_id, now))
-
-    async def page(self, scope: str | None, offset: int, limit: int) -> tuple[Example, ...]:
-        """Examples of a scope (None = all), newest first."""
-        now = self._clock.now()
-        return await self._reader.read(lambda db: self._tables.page(db, scope, now, offset, limit))
-
-    async def remove(self, example_ids: Sequence[str]) -> int:
-        """How many existed and are gone."""
-        return await self._writer.write(lambda db: self._tables.remove(db, example_ids))
 
     # ------------------------------------------------------------------ ledger
 

@@ -10,13 +10,12 @@ from echo_proxy.stores.keys import tag
 from echo_proxy.stores.lessons import kind_of, lesson_text
 from echo_proxy.stores.notes import loads_from, loads_text
 from echo_proxy.stores.records import decision_end, decision_fields, decision_from
-from echo_proxy.stores.sqlite_tables import in_scope
+from echo_proxy.stores.sqlite_tables import Tables, in_scope
 from echo_proxy.types import (
     Amendment,
     ArmKey,
     ArmSums,
     DecisionRecord,
-    ExampleIncrement,
     Increment,
     Lesson,
     Load,
@@ -72,6 +71,7 @@ class LedgerTables:
     def __init__(self, config: StoreConfig) -> None:
         self._config = config
         self._policy = config.policy
+        self._examples = Tables(config)
 
     def create(self, db: sqlite3.Connection) -> None:
         """Make what is not there."""
@@ -97,7 +97,7 @@ class LedgerTables:
         for increment in settlement.increments:
             self._add_evidence(db, increment, share, now)
         for change in settlement.example_increments:
-            self._add_outcome(db, change)
+            self._examples.credit(db, change, record.created_at, now)
         if settlement.lesson is not None:
             self._add_lesson(db, settlement.lesson, now)
         return True
@@ -206,12 +206,6 @@ class LedgerTables:
         db.execute(
             "INSERT OR REPLACE INTO arms VALUES (?, ?, ?, ?, ?, ?, ?)",
             (self._policy, key.arm, key.segment, after.weight, after.reward_sum, after.reward_sq_sum, faded_at),
-        )
-
-    def _add_outcome(self, db: sqlite3.Connection, change: ExampleIncrement) -> None:
-        db.execute(
-            "UPDATE examples SET uses = uses + ?, gain = gain + ? WHERE policy = ? AND id = ?",
-            (change.uses, change.gain, self._policy, change.example_id),
         )
 
     def _add_lesson(self, db: sqlite3.Connection, lesson: Lesson | Amendment, now: float) -> None:

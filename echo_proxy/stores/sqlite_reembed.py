@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from echo_proxy.errors import StoreError
 from echo_proxy.protocols import Clock
 from echo_proxy.stores.config import StoreConfig
-from echo_proxy.stores.mismatch import REEMBEDDING, check_turn, fits, meta_of, target_of
+from echo_proxy.stores.mismatch import REEMBEDDING, UPGRADED, check_turn, fits, meta_of, target_of
 from echo_proxy.stores.records import vector_bytes
 from echo_proxy.stores.sqlite_tables import Tables
 from echo_proxy.stores.sqlite_thread import SqliteThread
@@ -56,7 +56,10 @@ class SqliteReembedding:
     def _begin(self, db: sqlite3.Connection) -> bool:
         self._tables.create(db)
         stored = self._tables.meta(db)
-        if fits(stored, self._config):
+        is_done = fits(stored, self._config)
+        self._tables.upgrade(db)
+        stored = self._tables.meta(db)
+        if is_done:
             return False
         if stored.get(REEMBEDDING) != target_of(self._config):
             self._tables.put_meta(db, stored | {REEMBEDDING: target_of(self._config), _NEW_UP_TO: "0"})
@@ -79,7 +82,9 @@ class SqliteReembedding:
         n_left = self._tables.n_after(db, self._new_up_to(db))
         if n_left:
             raise StoreError(f"all examples of policy {self._config.policy} must be embedded anew, {n_left} are not")
-        self._tables.put_meta(db, meta_of(self._config))
+        stored = self._tables.meta(db)
+        kept = {UPGRADED: stored[UPGRADED]} if UPGRADED in stored else {}
+        self._tables.put_meta(db, meta_of(self._config) | kept)
 
     def _new_up_to(self, db: sqlite3.Connection) -> int:
         stored = self._tables.meta(db)

@@ -13,7 +13,7 @@ from echo_proxy.admin.routes import make_router
 from echo_proxy.app import App
 from echo_proxy.lane import Lane
 from echo_proxy.settings import Settings
-from echo_proxy.types import ArmKey, ArmSums, Caller, Evidence, Increment, Load, LocalReport, Settlement
+from echo_proxy.types import ArmKey, ArmSums, Caller, Evidence, Increment, Load, LocalReport, Replayed, Settlement
 from tests.builders import NOW, example, lane, policy, record
 from tests.fakes import HashingEmbedder, MemoryStore
 
@@ -312,6 +312,116 @@ async def test_forgetting_all_goes_through_every_page(world: World) -> None:
 
     assert made.json() == {"forgotten": 600}
     assert {one.writer for one in world.team_store.examples.values()} == {"b"}
+
+
+async def test_what_is_forgotten_can_be_narrowed_down(world: World) -> None:
+    """By time, text and scope; all conditions together."""
+    for index in range(6):
+        await world.store.add(example(f"e{index}", request=f"Who is number {index}?", created_at=NOW + index))
+
+    gone = [
+        (await world.ask("a", "DELETE", "/examples", params=params)).json()["forgotten"]
+        for params in (
+            {"before": NOW + 1},
+            {"after": NOW + 4},
+            {"text": "NUMBER 2"},
+            {"text": "number 4", "after": NOW + 3.5},
+            {"scope": "key:b"},
+            {"scope": "key:a", "before": NOW + 2},
+        )
+    ]
+
+    assert gone == [1, 1, 1, 1, 0, 1]
+    assert list(world.store.examples) == ["e3"]
+
+
+async def test_a_tenant_forgets_only_what_it_wrote(world: World) -> None:
+    """In all scopes, copies too; naming another writer is refused, which an admin may do."""
+    await world.store.add_many(
+        [
+            example("e1"),
+            example("e1-public", scope="public:all", origin="shared"),
+            example("e2", writer="b", scope="public:all"),
+            example("e3", writer="c", scope="public:all"),
+        ]
+    )
+
+    refused = await world.ask("a", "DELETE", "/examples", params={"writer": "b"})
+    own = await world.ask("a", "DELETE", "/examples", params={"writer": "a"})
+    others = await world.ask("admin", "DELETE", "/examples", params={"writer": "b"})
+
+    assert (refused.status_code, own.json(), others.json()) == (403, {"forgotten": 2}, {"forgotten": 1})
+    assert refused.json()["detail"].startswith("writer: expected your own")
+    assert list(world.store.examples) == ["e3"]
+
+
+async def test_a_wrong_pattern_is_422(world: World) -> None:
+    """With what was expected."""
+    made = await world.ask("admin", "DELETE", "/examples", params={"text": "(", "regex": True})
+
+    assert made.status_code == 422
+    assert made.json()["detail"].startswith("text: expected a regular expression, got '('")
+
+
+async def test_patterns_are_for_admins(world: World) -> None:
+    """One that is slow on many texts keeps a worker of all tenants busy; a tenant has plain text."""
+    await world.store.add(example("e1", request="Who is number 1?"))
+    refused = await world.ask("a", "DELETE", "/examples", params={"text": "number [1]", "regex": True})
+    done = await world.ask("admin", "DELETE", "/examples", params={"text": "number [1]", "regex": True})
+
+    assert (refused.status_code, done.json()) == (403, {"forgotten": 1})
+    assert refused.json()["detail"].startswith("regex: expected an admin key")
+
+
+async def test_an_example_s_copies_go_with_it(world: World) -> None:
+    """The copy alone can be forgotten too, by who wrote it."""
+    for name in ("e1", "e2"):
+        await world.store.add_many([example(name), example(f"{name}-public", scope="public:all", origin="shared")])
+
+    with_its_copy = await world.ask("a", "DELETE", "/examples/e1")
+    theirs = await world.ask("b", "DELETE", "/examples/e2-public")
+    copy_alone = await world.ask("a", "DELETE", "/examples/e2-public")
+
+    assert (with_its_copy.json(), theirs.status_code, copy_alone.json()) == ({"forgotten": 2}, 404, {"forgotten": 1})
+    assert list(world.store.examples) == ["e2"]
+
+
+async def test_what_waits_in_another_s_quarantine_is_not_shown(world: World) -> None:
+    """It might be poisoned, or private; its writer and admins see it, and pages are full all the same."""
+    for index in range(6):
+        writer = "ab"[index % 2]
+        made = example(f"e{index}", scope="team:t", writer=writer, reader="b" * (writer == "b"), created_at=NOW + index)
+        await world.team_store.add(made)
+
+    assert [one["id"] for one in await world.get("a", "/examples", limit=2)] == ["e4", "e2"]
+    assert [one["id"] for one in await world.get("b", "/examples", limit=2)] == ["e5", "e4"]
+    assert len(await world.get("admin", "/examples")) == 6
+    assert (await world.ask("a", "GET", "/examples/e5")).status_code == 404
+    assert (await world.ask("a", "DELETE", "/examples/e5")).status_code == 404
+
+
+async def test_an_example_tells_where_it_comes_from(world: World) -> None:
+    """Writer, teacher, decision, origin, quarantine, confirmations, replays; who confirmed it is told to admins."""
+    replayed = Replayed(NOW, "large", 3, True, 0.8, "0123456789abcdef")
+    await world.store.add(
+        example(reader="a", confirmed_by=("b",), history=(replayed,), origin="coverage", version=3, system="Be brief.")
+    )
+    mine, admin = await world.get("a", "/examples/e1"), await world.get("admin", "/examples/e1")
+
+    assert {**mine, "confirmed_by": ["b"]} == admin
+    assert (mine["in_quarantine"], mine["n_confirmations"], mine["confirmed_by"]) == (True, 1, [])
+    assert (mine["origin"], mine["version"], mine["writer"], mine["system"]) == ("coverage", 3, "a", "Be brief.")
+    assert mine["history"] == [{"at": NOW, "teacher": "large", "n_answers": 3, "is_replaced": True, "verdict": 0.8}]
+
+
+async def test_a_system_prompt_is_its_writer_s(world: World) -> None:
+    """Who shares a scope shares examples, not what another's application was told."""
+    await world.team_store.add(example("e1", scope="team:t", writer="a", system="Be brief."))
+
+    shown = {who: (await world.get(who, "/examples/e1"))["system"] for who in ("a", "b", "admin")}
+    listed = (await world.get("b", "/examples", policy="team"))[0]["system"]
+
+    assert (shown, listed) == ({"a": "Be brief.", "b": "", "admin": "Be brief."}, "")
 
 
 # ------------------------------------------------------------------ ready, stats, a store that is away

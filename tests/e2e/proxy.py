@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MASTER_KEY = "sk-echo-" + secrets.token_urlsafe(24)
 
 CUSTOM_AUTH = '''
-"""Keys without a database: sk-tenant-<name> belongs to team <name>."""
+"""Keys without a database: sk-tenant-<name> belongs to team <name>; the operator wants nothing of `quiet` kept."""
 from fastapi import HTTPException
 from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
@@ -31,7 +31,14 @@ async def check(request, api_key):
         return UserAPIKeyAuth(api_key=key, user_role=LitellmUserRoles.PROXY_ADMIN)
     if key.startswith("sk-tenant-"):
         name = key.removeprefix("sk-tenant-")
-        return UserAPIKeyAuth(api_key=key, team_id=name, user_role=LitellmUserRoles.INTERNAL_USER)
+        said = {{"echo_no_store": True}} if name == "quiet" else {{}}
+        return UserAPIKeyAuth(
+            api_key=key,
+            team_id=name,
+            user_role=LitellmUserRoles.INTERNAL_USER,
+            metadata=said,
+            team_metadata={{"echo_domain": "tests"}},
+        )
     raise HTTPException(401, "unknown key")
 '''
 

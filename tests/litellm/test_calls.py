@@ -2,8 +2,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from litellm.constants import LITELLM_PROXY_ADMIN_NAME
 
-from echo_proxy.litellm.calls import call_from, caller_from_auth, caller_of, obstacle_in, text_of
+from echo_proxy.litellm.calls import call_from, caller_from_auth, caller_of, obstacle_in
 from echo_proxy.types import Caller, Message
 
 HASH = "0123456789abcdef" * 4
@@ -262,24 +263,6 @@ def test_admins_are_told_by_their_role(role: Any, is_admin: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ("a", "a"),
-        ("", ""),
-        (None, None),
-        ([], ""),
-        (["a", {"type": "text", "text": "b"}], "a\nb"),
-        ([{"type": "output_text", "text": "a"}, {"type": "text", "text": ""}], "a"),
-        ([{"type": "text"}], None),
-        ([{"type": "thinking", "thinking": "hm"}], None),
-    ],
-)
-def test_text_is_taken_out_of_parts(content: Any, text: str | None) -> None:
-    """None when a part is not text."""
-    assert text_of(content) == text
-
-
-@pytest.mark.parametrize(
     ("fields", "reason"),
     [
         ({"stop": ["."]}, "stop"),
@@ -314,3 +297,111 @@ def test_a_caller_says_how_urgent_it_is(value: str, expected: int | None) -> Non
     kwargs["metadata"]["headers"] = {"X-Echo-Priority": value}
 
     assert call_from("auto", USER, kwargs).priority == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, (False, False)),
+        ({"X-Echo-No-Store": " True "}, (True, False)),
+        ({"x-echo-no-store": "false"}, (False, False)),
+        ({"x-echo-no-answer": "1"}, (False, True)),
+    ],
+)
+def test_a_caller_may_want_nothing_kept_and_nothing_stored(
+    headers: dict[str, str], expected: tuple[bool, bool]
+) -> None:
+    """By two headers."""
+    kwargs = kwargs_of(proxy_server_request={"body": {}})
+    kwargs["metadata"]["headers"] = headers
+
+    made = call_from("auto", USER, kwargs)
+
+    assert (made.is_unkept, made.wants_fresh, made.parameters) == (*expected, "")
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses", "messages"])
+def test_what_shapes_the_answer_is_part_of_a_call(endpoint: str) -> None:
+    """In the same words for all endpoints."""
+    made = call_from("auto", USER, kwargs_of(endpoint, temperature=0.0, proxy_server_request={"body": {"top_k": 3}}))
+
+    assert (made.parameters, made.wants_fresh) == ('{"temperature":0,"top_k":3}', False)
+
+
+def test_where_that_is_not_known_a_model_answers() -> None:
+    """Better asked once too often than given another's answer; so it is where a plugin names the models."""
+    narrowed = kwargs_of(proxy_server_request={"body": {}})
+    narrowed["metadata"]["_routing_plugin_candidate_models"] = []
+
+    made = [call_from("auto", USER, kwargs) for kwargs in (kwargs_of(), narrowed)]
+
+    assert [(one.parameters, one.wants_fresh) for one in made] == [(None, True), ("", True)]
+
+
+@pytest.mark.parametrize(
+    ("said", "domain", "is_unkept"),
+    [
+        ({"echo_domain": "support", "echo_no_store": True}, "support", True),
+        ({"echo_no_store": "yes"}, None, True),
+        ({"echo_domain": "", "echo_no_store": "false"}, None, False),
+        ({"echo_no_store": None}, None, False),
+        ({}, None, False),
+        (None, None, False),
+        ("broken", None, False),
+    ],
+)
+def test_the_operator_s_words_at_the_key_count(said: Any, domain: str | None, is_unkept: bool) -> None:
+    """On a call and on our own routes alike."""
+    metadata = {"user_api_key_hash": HASH, "user_api_key_metadata": said}
+    auth = SimpleNamespace(api_key=HASH, team_id=None, org_id=None, user_id=None, user_role=None, metadata=said)
+
+    for caller in (caller_of(metadata), caller_from_auth(auth)):
+        assert (caller.domain, caller.key_domain, caller.is_unkept) == (None, domain, is_unkept)
+
+
+def test_a_team_s_domain_is_its_members() -> None:
+    """Its metadata are the operator's; a key's are kept apart from them."""
+    said = {"echo_domain": "law"}
+    metadata = {"user_api_key_hash": HASH, "user_api_key_team_metadata": said, "user_api_key_metadata": {}}
+    auth = SimpleNamespace(api_key=HASH, team_id=None, org_id=None, user_id=None, user_role=None, team_metadata=said)
+
+    for caller in (caller_of(metadata), caller_from_auth(auth)):
+        assert (caller.domain, caller.key_domain) == ("law", None)
+
+
+def test_the_admin_s_user_id_tells_nobody_apart() -> None:
+    """Keys that the admin makes without naming a user may carry it; each is somebody's."""
+    metadata = {"user_api_key_hash": HASH, "user_api_key_user_id": LITELLM_PROXY_ADMIN_NAME}
+    auth = SimpleNamespace(api_key=HASH, team_id=None, org_id=None, user_id="default_user_id", user_role=None)
+
+    for caller in (caller_of(metadata), caller_from_auth(auth)):
+        assert (caller.user, caller.person) == (None, HASH)
+
+
+def test_a_client_s_words_do_not() -> None:
+    """Whatever it writes into the metadata of its request."""
+    metadata = {"user_api_key_hash": HASH, "echo_domain": "mine", "echo_no_store": True, "requester_metadata": {}}
+
+    assert caller_of(metadata) == Caller(key=HASH)
+
+
+@pytest.mark.parametrize("changed", [{"name": "Bob"}, {"an_unheard_of_field": 1}])
+def test_turns_that_do_not_tell_all_get_a_model_s_answer(changed: dict[str, Any]) -> None:
+    """Bob's answer is not Alice's: what it depends on beside its words cannot be told."""
+    body = {"temperature": 0}
+
+    def asked(turn: dict[str, Any]) -> Any:
+        return call_from("auto", [turn], kwargs_of(**body, proxy_server_request={"body": body}))
+
+    plain, named = asked(USER[0]), asked({**USER[0], **changed})
+
+    assert (plain.parameters, plain.wants_fresh) == ('{"temperature":0}', False)
+    assert (named.parameters, named.wants_fresh, named.obstacle) == (None, True, None)
+
+
+def test_tags_are_taken_from_where_litellm_has_put_them_together() -> None:
+    """Those of key and team stand there too, and decide which deployments may answer."""
+    kwargs = kwargs_of(proxy_server_request={"body": {}})
+    kwargs["metadata"]["tags"] = ["eu"]
+
+    assert call_from("auto", USER, kwargs).parameters == '{"tags":["eu"]}'

@@ -1,7 +1,8 @@
 import pytest
 
-from echo_proxy.litellm.flights import Flight, FlightBook
-from tests.builders import answer, failed, lane, plan, request, served
+from echo_proxy.litellm.flights import Flight, FlightBook, Serving, serving_of
+from echo_proxy.types import Plan, StoredAnswer
+from tests.builders import NOW, answer, example, failed, lane, plan, request, served
 
 
 def flight(taken_off_at: float = 0.0, is_streamed: bool = False) -> Flight:
@@ -79,3 +80,28 @@ def test_flights_that_are_too_old_go() -> None:
 
     assert book.put("new", new) == [old]
     assert len(book) == 2
+
+
+def considered(is_served: bool, is_shadow: bool = False) -> Plan:
+    return plan(answer=StoredAnswer(example(), 0.1, 0.5, is_served, "drawn"), is_shadow=is_shadow)
+
+
+def test_a_served_answer_is_told_with_its_age() -> None:
+    """A clock that went back makes nothing younger than new."""
+    assert serving_of(considered(True), NOW + 5) == Serving("Paris.", "stored", "e1", 5.0)
+    assert serving_of(considered(True), NOW - 5) == Serving("Paris.", "stored", "e1", 0.0)
+
+
+@pytest.mark.parametrize("one", [plan(), considered(False), considered(True, is_shadow=True)])
+def test_nothing_is_served_that_was_only_considered(one: Plan) -> None:
+    """Nor in shadow mode."""
+    assert serving_of(one, NOW) is None
+
+
+@pytest.mark.parametrize(("words", "expected"), [(None, "Paris."), ("<CITY>.", "<CITY>.")])
+def test_an_answer_is_told_as_the_model_gave_it(words: str | None, expected: str) -> None:
+    """Where that is known; else as it was reported."""
+    one = flight()
+    one.words = words
+
+    assert one.given(answer("Paris.")) == expected

@@ -34,6 +34,9 @@ class FakeDesk:
     def note_attempt_failure(self, kwargs: Any, error: Any) -> None:
         self._note("attempt_failure", error)
 
+    def note_words(self, kwargs: Any, response: Any) -> None:
+        self._note("words", response)
+
     def note_failure(self, data: Any, error: Any) -> None:
         self._note("failure", error)
 
@@ -81,6 +84,7 @@ async def everything(hook: EchoCallback) -> list[Any]:
     return [
         await hook.async_filter_deployments("auto", HEALTHY, None, None),
         await hook.async_pre_call_deployment_hook({"model": "m"}, None),
+        await hook.async_post_call_success_deployment_hook({}, "body", None),
         await hook.async_post_call_failure_deployment_hook({}, error, None),
         await hook.async_post_call_failure_hook({}, error, None),
         [chunk async for chunk in chunks],
@@ -93,10 +97,20 @@ async def test_each_hook_hands_over_to_the_desk(desk: FakeDesk) -> None:
     """And gives LiteLLM what the desk says."""
     made = await everything(EchoCallback())
 
-    assert made == [HEALTHY[:1], {"model": "m", "equipped": True}, None, None, [0, 1], None, {"x-echo-arm": "small+2"}]
+    assert made == [
+        HEALTHY[:1],
+        {"model": "m", "equipped": True},
+        None,
+        None,
+        None,
+        [0, 1],
+        None,
+        {"x-echo-arm": "small+2"},
+    ]
     assert [one[0] for one in desk.seen] == [
         "pick",
         "equip",
+        "words",
         "attempt_failure",
         "failure",
         "stream_end",
@@ -109,10 +123,10 @@ async def test_a_bug_of_ours_changes_nothing_for_the_caller(broken: FakeDesk) ->
     """Every hook gives what it would give without us, and counts the failure."""
     made = await everything(EchoCallback())
 
-    assert made == [HEALTHY, None, None, None, [0, 1], None, {}]
+    assert made == [HEALTHY, None, None, None, None, [0, 1], None, {}]
     assert [one for one in broken.seen if one[0] == "bypass"] == [("bypass", "auto", "RuntimeError")] + [
         ("bypass", "", "RuntimeError")
-    ] * 6
+    ] * 7
 
 
 async def test_a_worker_without_echo_passes_everything_through(caplog: pytest.LogCaptureFixture) -> None:
@@ -122,7 +136,7 @@ async def test_a_worker_without_echo_passes_everything_through(caplog: pytest.Lo
     first, second = await everything(hook), await everything(hook)
 
     assert get_desk() is None
-    assert first == second == [HEALTHY, None, None, None, [0, 1], None, {}]
+    assert first == second == [HEALTHY, None, None, None, None, [0, 1], None, {}]
     assert [line.message for line in caplog.records if "was not started" in line.message] == [caplog.messages[0]]
 
 
@@ -148,6 +162,7 @@ def test_all_hooks_stand_in_the_class_itself() -> None:
     assert hooks == {
         "async_filter_deployments",
         "async_pre_call_deployment_hook",
+        "async_post_call_success_deployment_hook",
         "async_post_call_failure_deployment_hook",
         "async_post_call_failure_hook",
         "async_post_call_streaming_iterator_hook",

@@ -2,30 +2,15 @@ import re
 from typing import Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from echo_proxy.online.assemble import assemble, neutralize
+from echo_proxy.online.assemble import assemble
+from echo_proxy.online.neutralize import neutralize
 from echo_proxy.policy import PromptPolicy
 from echo_proxy.types import Arm, Message, Prompt, Selection
 from tests.builders import LARGE, SMALL, candidate, selection
+from tests.poisoned import POISONED
 
 TWO = selection(candidate("best", request="Q1", response="A1"), candidate("next", request="Q2", response="A2"))
-TOKENS = (
-    *("<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|start_header_id|>", "<|begin_of_text|>"),
-    *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>"),
-    *(
-        "<｜User｜>",
-        "<｜Assistant｜>",
-        "<｜end▁of▁sentence｜>",
-        "[SYSTEM_PROMPT]",
-        "[/SYSTEM_PROMPT]",
-        "[TOOL_RESULTS]",
-    ),
-)
-FENCES = ("<example>", "</example>", "<examples>", "</examples>", "</ examples >", "<EXAMPLE id=1>", "</example\n>")
-pieces = st.sampled_from([*TOKENS, *FENCES, "<|", "|>", "<", ">", "[", "]", "/", "|", " ", "a", "example", "INST", "s"])
-hostile = st.lists(pieces, max_size=12).map("".join)
 
 
 def test_turns_stand_with_the_best_last() -> None:
@@ -67,53 +52,16 @@ def test_an_arm_takes_no_more_than_its_examples() -> None:
     assert assemble(Selection(), SMALL, PromptPolicy()) == Prompt()
 
 
-@pytest.mark.parametrize("token", [*TOKENS, *FENCES])
-@pytest.mark.parametrize("frame", ["{}", "<|{}|>", "<example {}>", "[{}]", "<{}", "{}{}"])
-def test_no_control_token_and_no_fence_survives(token: str, frame: str) -> None:
-    """Nor one that hides in another; letter case does not matter."""
-    text = frame.replace("{}", token)
-
-    assert token.lower() not in neutralize(text).lower()
-    assert token.lower() not in neutralize(text.upper()).lower()
-
-
-@given(hostile)
-def test_whatever_is_pieced_together_is_neutral(text: str) -> None:
-    """Breaking one token never makes another."""
-    made = neutralize(text).lower()
-
-    assert [token for token in TOKENS if token.lower() in made] == []
-    assert re.findall(r"</?examples?\b[^>]*>", made) == []
-
-
-@given(hostile)
-def test_only_space_is_added(text: str) -> None:
-    """The stored words stay readable."""
-    assert neutralize(text).replace(" ", "") == text.replace(" ", "")
-
-
-@given(st.text(alphabet=st.characters(exclude_characters="<[")))
-def test_ordinary_text_stays_as_it_is(text: str) -> None:
-    """Without a bracket nothing can be a token."""
-    assert neutralize(text) == text
-
-
-def test_code_and_mathematics_stay_as_they_are() -> None:
-    """Brackets alone are not suspicious."""
-    text = "if a < b and b > c: x[0] = <div> <|> || [1, 2] # for example > that"
-
-    assert neutralize(text) == text
-
-
-@given(hostile, hostile, st.sampled_from(["turns", "block"]))
-def test_what_is_shown_is_neutral(asked: str, answered: str, form: str) -> None:
+@pytest.mark.parametrize("form", ["turns", "block"])
+@pytest.mark.parametrize(("name", "asked", "answered"), POISONED, ids=[one[0] for one in POISONED])
+def test_what_is_shown_is_neutral(name: str, asked: str, answered: str, form: Literal["turns", "block"]) -> None:
     """Request and response, in both formats; the block holds no fence but its own."""
     one = selection(candidate(request=asked, response=answered))
 
     made = assemble(one, SMALL, PromptPolicy(format=form, notice=""))
     shown = "\n".join([made.block, *(turn.content for turn in made.turns)])
 
-    assert [token for token in TOKENS if token.lower() in shown.lower()] == []
+    assert (neutralize(asked) in shown, neutralize(answered) in shown) == (True, True)
     assert len(re.findall(r"</?examples?\b[^>]*>", shown.lower())) == (4 if form == "block" else 0)
 
 

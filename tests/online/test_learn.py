@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echo_proxy.bandits.evidence import merge
-from echo_proxy.online.learn import evidence_from, example_increments, increments_between, revised
-from echo_proxy.types import ArmKey, ArmSums, Evidence, ExampleIncrement, Increment, Quality
-from tests.builders import LARGE, SMALL, failed, served
+from echo_proxy.online.learn import evidence_from, example_increments, increments_between, revised, use_of
+from echo_proxy.types import ArmKey, ArmSums, Evidence, ExampleIncrement, Increment, Quality, Use
+from tests.builders import LARGE, SMALL, failed, policy, served
 
 QUALITY = Quality(1.0, 0.05, {})
 KEYS = [ArmKey(arm, segment) for arm in ("small+0", "large+0") for segment in ("a", "b")]
@@ -79,13 +79,45 @@ def test_views_of_different_attempts_are_refused() -> None:
         increments_between((Evidence(KEYS[0], 1, 1), Evidence(KEYS[1], 1, 1)), (Evidence(KEYS[0], 1, 0),))
 
 
+TEACHERS, OFFLOAD = Use(False, 0.5), Use(True, 0.5)
+
+
 def test_examples_are_credited_with_the_answer() -> None:
     """First with the validators' weight; feedback replaces it."""
     early, late = Quality(1.0, 0.25, {}), Quality(0.5, 1.0, {})
 
-    assert example_increments(["a", "b"], None, early) == (
+    assert example_increments(["a", "b"], None, early, TEACHERS) == (
         ExampleIncrement("a", 0.25, 0.25),
         ExampleIncrement("b", 0.25, 0.25),
     )
-    assert example_increments(["a"], early, late) == (ExampleIncrement("a", 0.75, 0.25),)
-    assert example_increments([], None, early) == ()
+    assert example_increments(["a"], early, late, TEACHERS) == (ExampleIncrement("a", 0.75, 0.25, 0.0, 0.25),)
+    assert example_increments([], None, early, TEACHERS) == ()
+
+
+def test_an_offload_is_shared_by_its_examples() -> None:
+    """As much as it was a success; what it lost is shared likewise, by its cost."""
+    assert example_increments(["a", "b"], None, Quality(0.75, 1.0, {}), OFFLOAD) == (
+        ExampleIncrement("a", 1.0, 0.75, 0.375, 0.0625),
+        ExampleIncrement("b", 1.0, 0.75, 0.375, 0.0625),
+    )
+
+
+@given(units, units, units, units)
+def test_feedback_leaves_nothing_of_the_guess(guess: float, weight: float, told: float, cost: float) -> None:
+    """Early and late increments add up to what late feedback alone would have counted."""
+    early, late, use = Quality(guess, weight, {}), Quality(told, 1.0, {}), Use(True, cost)
+    first, second = example_increments(["a"], None, early, use)[0], example_increments(["a"], early, late, use)[0]
+    alone = example_increments(["a"], None, late, use)[0]
+
+    for name in ("uses", "gain", "offloads", "regret"):
+        assert getattr(first, name) + getattr(second, name) == pytest.approx(getattr(alone, name), abs=1e-9)
+
+
+def test_what_an_answer_says_of_its_examples() -> None:
+    """A teacher's answer is no offload; an answer that costs nothing loses quality all the same."""
+    rules = policy(reward={"cost_scale_usd": 0.02}, upkeep={"replay": {"free_cost": 0.2}})
+
+    assert use_of("small+2", True, 0.01, rules) == Use(True, 0.5)
+    assert use_of("small+2", True, 0.0, rules) == Use(True, 0.2)
+    assert use_of("large+0", True, 1.0, rules) == Use(False, 1.0)
+    assert use_of("small+2", False, 0.0, rules) == Use(False, 0.2)

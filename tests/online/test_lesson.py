@@ -1,10 +1,11 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from echo_proxy.pipeline import revise, settle
-from echo_proxy.types import Amendment, Attempt, Feedback, Lesson
-from tests.builders import LARGE, answer, decision, plan, policy, situation, vector
+from echo_proxy.types import Amendment, Attempt, Caller, Feedback, Lesson
+from tests.builders import LARGE, answer, decision, plan, policy, request, situation, vector
 
 MADE = decision(LARGE, situation=situation())
 
@@ -57,3 +58,15 @@ def test_a_lesson_has_a_vector_where_the_log_may_have_the_text(texts: bool, may_
 
     assert isinstance(settled.settlement.lesson, Lesson)
     assert (settled.settlement.lesson.situation.vector is not None) is has_vector
+
+
+@pytest.mark.parametrize("wish", [{"is_unkept": True}, {"caller": Caller(key="a", is_unkept=True)}])
+def test_who_wants_nothing_kept_leaves_no_vector(wish: dict[str, Any]) -> None:
+    """Whether the client says so or the operator of its key."""
+    made = replace(MADE, situation=situation(vector=vector(1.0)))
+    settled = settle(
+        plan(decision=made, request=request(**wish)), answer(), [Attempt("large", "large", made)], policy()
+    )
+
+    assert isinstance(settled.settlement.lesson, Lesson)
+    assert settled.settlement.lesson.situation.vector is None

@@ -1,9 +1,23 @@
 import json
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from echo_proxy.online.log import record_of, revised_record
 from echo_proxy.policy import LogPolicy
-from echo_proxy.types import ArmKey, Conditions, DecisionRecord, Evidence, Names, Plan, Quality, Rejection, Selection
+from echo_proxy.types import (
+    ArmKey,
+    Caller,
+    Conditions,
+    DecisionRecord,
+    Evidence,
+    Names,
+    Plan,
+    Quality,
+    Rejection,
+    Selection,
+)
 from tests.builders import (
     GOOD,
     LARGE,
@@ -111,12 +125,12 @@ def test_an_explanation_is_json() -> None:
     }
 
 
-def test_texts_are_cut() -> None:
-    """Records are for looking at."""
+def test_texts_are_whole_at_first() -> None:
+    """They are cut when they have been cleaned: half a secret is not recognised."""
     made = logged(plan(request=request("q" * 3000)), text="a" * 3000)
 
-    assert made.explanation["request"] == "q" * 2000
-    assert made.explanation["answer"] == "a" * 2000
+    assert made.explanation["request"] == "q" * 3000
+    assert made.explanation["answer"] == "a" * 3000
 
 
 def test_texts_can_be_left_out() -> None:
@@ -160,3 +174,28 @@ def test_a_record_says_whether_its_arm_answered() -> None:
 
     assert logged(plan()).is_acted
     assert not logged(plan(), attempts=[failed(SMALL), other]).is_acted
+
+
+@pytest.mark.parametrize("wish", [{"is_unkept": True}, {"caller": Caller(key="a", is_unkept=True)}])
+def test_who_wants_nothing_kept_leaves_no_texts(wish: dict[str, Any]) -> None:
+    """Whether the client says so or the operator of its key."""
+    said = logged(replace(plan_with_example(), request=request(**wish)), text="Secret answer").explanation
+
+    assert (said["request"], said["answer"]) == (None, None)
+    assert "France" not in json.dumps(said)
+
+
+def test_a_record_shows_nobody_else_s_requests() -> None:
+    """It would outlive their example: who forgets that knows nothing of this record."""
+    chosen = Selection((candidate("e1", request="Mine?"), candidate("e2", request="Theirs?", writer="b")))
+    told = logged(replace(plan_with_example(), selection=chosen)).explanation["candidates"]
+
+    assert [one["request"] for one in told] == ["Mine?", None]  # type: ignore[index, call-overload, union-attr]
+
+
+def test_a_record_says_whether_its_request_may_ever_be_kept() -> None:
+    """So that upkeep asks for nothing of whom the policy excludes; the caller's user goes with it."""
+    made = record_of(plan(), outcome(), GOOD, 0.9, EVIDENCE, LogPolicy(), may_keep=False)
+
+    assert (made.explanation["may_keep"], logged(plan()).explanation["may_keep"]) == (False, True)
+    assert made.explanation["person"] == ""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,10 @@ from echo_proxy.errors import StoreUnavailable
 from echo_proxy.protocols import Clock
 from echo_proxy.stores.breaker import BreakerStore
 from echo_proxy.stores.config import StoreConfig
+from echo_proxy.stores.sqlite import SqliteStore
 from tests.contracts import LedgerContract, calls_of_workers, query
+from tests.contracts_examples import ExamplesContract
+from tests.contracts_upkeep import UpkeepContract, calls_of_upkeep
 from tests.fakes import FrozenClock, MemoryStore
 
 
@@ -26,7 +30,7 @@ class CountingStore(MemoryStore):
         return await super().nearest(query)
 
 
-class TestBreakerStore(LedgerContract):
+class TestBreakerStore(LedgerContract, UpkeepContract):
     @pytest.fixture
     def new_store(self) -> Callable[[StoreConfig, Clock], BreakerStore]:
         """Workers of one policy share what is behind the breaker."""
@@ -127,3 +131,19 @@ async def test_calls_of_workers_are_guarded_too(breaker: BreakerStore, inner: Co
     await breaker.open()
 
     assert await breaker.last_turn("c") == ""
+
+
+async def test_calls_of_upkeep_are_guarded_too(breaker: BreakerStore, inner: CountingStore) -> None:
+    """What admission and upkeep ask fails like everything else, and its failures open it."""
+    inner.is_away = True
+    for i, call in enumerate(calls_of_upkeep(breaker)):
+        with pytest.raises(StoreUnavailable, match="taken the store away" if i < 3 else "3 times in a row"):
+            await call
+
+
+class TestBreakerOverSqlite(ExamplesContract):
+    """What goes through it arrives whole, and comes back whole."""
+
+    @pytest.fixture
+    def new_store(self, tmp_path: Path) -> Callable[[StoreConfig, Clock], BreakerStore]:
+        return lambda config, clock: BreakerStore(SqliteStore(config, tmp_path / "echo.db", clock), clock)

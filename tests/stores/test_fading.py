@@ -2,7 +2,7 @@
 
 import pytest
 
-from echo_proxy.stores.fading import added, faded, fading_factor
+from echo_proxy.stores.fading import added, faded, fading_factor, hourly_factor
 from echo_proxy.types import ArmSums
 
 
@@ -13,6 +13,15 @@ from echo_proxy.types import ArmSums
 def test_what_is_left(elapsed_s: float, half_life_s: float, expected: float) -> None:
     """Half after each half-life; all when there is none or when the clock went back."""
     assert fading_factor(elapsed_s, half_life_s) == expected
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "decay", "expected"),
+    [(0, 0.9, 1.0), (3600, 0.9, 0.9), (7200, 0.5, 0.25), (1800, 0.25, 0.5), (-5, 0.9, 1.0), (9999, 1.0, 1.0)],
+)
+def test_what_is_left_by_the_hour(elapsed_s: float, decay: float, expected: float) -> None:
+    """`decay` of it after each hour; all when the clock went back, or when nothing fades."""
+    assert hourly_factor(elapsed_s, decay) == expected
 
 
 def test_sums_stay_at_or_above_zero() -> None:

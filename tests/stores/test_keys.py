@@ -24,6 +24,9 @@ def test_keys_read_well() -> None:
     assert keys.example("e1") == "echo:{default}:example:e1"
     assert keys.scope_log("key:3f2a") == "echo:{default}:log:key:3f2a"
     assert keys.conversation("9c1d") == "echo:{default}:conversation:9c1d"
+    assert keys.lease("upkeep") == "echo:{default}:lease:upkeep"
+    assert keys.example_pattern == "echo:{default}:example:*"
+    assert Keys("a*[b]?\\").example_pattern == "echo:{a\\*\\[b\\]\\?\\\\}:example:*"
     assert keys.arm(ArmKey("small+4", "utility[0.6,0.8)")) == "echo:{default}:arm:small+4:utility[0.6,0.8)"
 
 

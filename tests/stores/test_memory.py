@@ -7,10 +7,11 @@ import pytest
 from echo_proxy.protocols import Clock
 from echo_proxy.stores.config import StoreConfig
 from tests.contracts import LedgerContract
+from tests.contracts_upkeep import UpkeepContract
 from tests.fakes import MemoryStore
 
 
-class TestMemoryStore(LedgerContract):
+class TestMemoryStore(LedgerContract, UpkeepContract):
     @pytest.fixture
     def new_store(self) -> Callable[[StoreConfig, Clock], MemoryStore]:
         """Workers of one policy share a store."""

@@ -13,15 +13,29 @@ from echo_proxy.stores.keys import Keys
 from echo_proxy.stores.lessons import lesson_text
 from echo_proxy.stores.redis import RedisStore
 from tests.contracts import NOW, StoreContract, config_of, lesson, taught, taught_by
+from tests.contracts_examples import ExamplesContract
+from tests.contracts_reembed import ReembeddingContract
+from tests.contracts_upkeep import LetEnd, UpkeepContract
 from tests.fakes import FrozenClock
 from tests.stores.servers import PATIENT
 
 
 @pytest.mark.parametrize("index", ["flat", "hnsw"])
-class TestRedisStore(StoreContract):
+class TestRedisStore(StoreContract, ExamplesContract, UpkeepContract, ReembeddingContract):
     @pytest.fixture
     def new_store(self, redis_url: str, index: str) -> Callable[[StoreConfig, Clock], Store]:
         return lambda config, clock: RedisStore(replace(config, index=index), redis_url, clock, **PATIENT)
+
+    @pytest.fixture
+    def let_leases_end(self, redis_url: str) -> LetEnd:
+        """As if the server's own clock had gone on."""
+
+        async def end() -> None:
+            async with Redis.from_url(redis_url) as client:
+                async for key in client.scan_iter("echo:{*}:lease:*"):
+                    await client.pexpireat(key, 1)
+
+        return end
 
 
 async def test_lessons_are_forgotten_with_their_decisions(redis_url: str) -> None:

@@ -1,6 +1,7 @@
 """The index is made, checked and mended without ever losing an example."""
 
 import json
+from contextlib import suppress
 
 import pytest
 import redis
@@ -24,7 +25,7 @@ async def opened(url: str, policy: str, **changes: object) -> RedisStore:
 
 @pytest.mark.parametrize(("before", "after"), [("flat", "hnsw"), ("hnsw", "flat")])
 async def test_the_kind_of_index_can_change(redis_url: str, before: str, after: str) -> None:
-    """It is built anew over the same examples, and searchable when open() returns."""
+    """Another one is built over the same examples, and all are searchable when open() returns."""
     store = await opened(redis_url, f"from-{before}", index=before)
     for i in range(200):
         await store.add(example(f"e{i}", i / 200))
@@ -37,16 +38,16 @@ async def test_the_kind_of_index_can_change(redis_url: str, before: str, after: 
 
 
 async def test_an_index_that_vanished_is_made_again(redis_url: str) -> None:
-    """One call fails; it is built anew in the background and finds what is there."""
+    """Calls may fail; it is built anew in the background and finds what is there."""
     store = await opened(redis_url, "vanished")
     await store.add(example("e"))
     with redis.Redis.from_url(redis_url, protocol=2) as client:
         client.execute_command("FT.DROPINDEX", Keys("vanished").index)
-    with pytest.raises(StoreUnavailable, match="nearest"):
-        await store.nearest(query())
 
     async def is_found() -> bool:
-        return ids(await store.nearest(query())) == ["e"]
+        with suppress(StoreUnavailable):
+            return ids(await store.nearest(query())) == ["e"]
+        return False
 
     await eventually(is_found, "the example is found again")
     await store.close()
@@ -56,7 +57,7 @@ async def test_a_store_of_another_version_is_refused(redis_url: str) -> None:
     """Its fields might mean something else."""
     with redis.Redis.from_url(redis_url, protocol=2) as client:
         client.hset(Keys("future").meta, "schema", "99")
-    with pytest.raises(SchemaMismatch, match="must have schema 1, got 99"):
+    with pytest.raises(SchemaMismatch, match="must have schema 2, got 99"):
         await opened(redis_url, "future")
 
 
@@ -206,4 +207,4 @@ async def test_a_reembedding_leaves_neighbours_alone(redis_url: str) -> None:
     assert ids(found) == ["e"]
     with redis.Redis.from_url(redis_url, protocol=2) as client:
         assert not client.exists(Keys("re*[x]?").reembedded)
-        assert set(client.hgetall(Keys("re*[x]?").meta)) == {b"schema", b"model", b"dimensions"}
+        assert client.hget(Keys("reX[x]y").meta, "model") == b"hashing"

@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,20 @@ from cryptography.x509.oid import NameOID
 from echo_proxy.errors import StoreUnavailable
 from echo_proxy.stores.redis import RedisStore
 from echo_proxy.stores.redis_connect import connect
-from echo_proxy.types import ArmKey, ArmSums, ExampleIncrement, Increment, Load, Settlement
+from echo_proxy.types import (
+    ArmKey,
+    ArmSums,
+    ExampleIncrement,
+    Held,
+    Increment,
+    Load,
+    Observation,
+    Settlement,
+    Which,
+)
 from tests.contracts import NOW, SMALL, amendment, config_of, example, ids, query, record, reembed, taught, vector
+from tests.contracts_examples import all_holdings, walked
+from tests.contracts_upkeep import run
 from tests.fakes import FrozenClock
 from tests.stores.servers import PATIENT, NewServer, Server, TlsFront, eventually, free_port, until
 
@@ -44,12 +57,31 @@ async def exercise(url: str, policy: str) -> str:
         assert await store.last_turn("c") == "small"
         assert await store.sums() == {change.key: change.sums}
         assert await store.counters(None) == {"n": 2.0}
-        assert await store.remove(["e1", "e2"]) == 2
+        await exercise_upkeep(store)
         status = await store.status()
         assert status.is_ready, status.detail
         return status.engine
     finally:
         await store.close()
+
+
+async def exercise_upkeep(store: RedisStore) -> None:
+    """What upkeep asks of examples e1 and e2, which are gone afterwards."""
+    lease = await store.take_lease("upkeep", "one", 60)
+    assert lease is not None
+    assert await store.keep_lease(lease, 60)
+    before = await store.get("e1")
+    assert before is not None
+    assert await store.change(before, replace(before, quality=0.5), lease)
+    assert await store.observe("e1", 2, Observation(0.1, True, NOW))
+    assert await store.held_by("a") == Held(2, 2 * before.n_bytes)
+    assert sorted(await all_holdings(store)) == await walked(store, Which(writer="a"), 10) == ["e1", "e2"]
+    assert await store.remove(["e1", "e2"], lease) == 2
+    await store.drop_lease(lease)
+    await store.note_run(run("r"))
+    await store.put_note("n", "text")
+    assert await store.runs(9) == (run("r"),)
+    assert await store.note("n") == "text"
 
 
 @pytest.fixture
@@ -182,7 +214,7 @@ async def test_a_cluster_keeps_each_policy_in_one_slot(cluster: list[Server]) ->
 
 
 async def test_a_cluster_is_reembedded(cluster: list[Server]) -> None:
-    """The scan, the scripts and the new index find the node that has the policy's keys."""
+    """Scans, scripts, the new index and its exchange for another find the node that has the policy's keys."""
     url = f"redis+cluster://127.0.0.1:{cluster[0].port}"
     for policy in ("a", "b", "c", "d"):
         store = RedisStore(config_of(policy), url, CLOCK, **PATIENT)
@@ -195,5 +227,23 @@ async def test_a_cluster_is_reembedded(cluster: list[Server]) -> None:
         await after.open()
         found = await after.nearest(query(vector=-vector(0.0)[:4]))
         await after.close()
+        n_forgotten = await RedisStore(config_of(policy, **SMALL), url, CLOCK, **PATIENT).forget_others()
+        other = RedisStore(config_of(policy, index="hnsw", **SMALL), url, CLOCK, **PATIENT)
+        await other.open()
+        await _until_only_hnsw(cluster, policy)
+        again = await other.nearest(query(vector=-vector(0.0)[:4]))
+        await other.close()
 
-        assert sorted(seen) == ids(found) == [f"e{i}" for i in range(5)]
+        assert sorted(seen) == ids(found) == ids(again) == [f"e{i}" for i in range(5)]
+        assert n_forgotten == 5
+
+
+async def _until_only_hnsw(cluster: list[Server], policy: str) -> None:
+    """Until that is the kind of the policy's only index on all nodes."""
+
+    async def is_left() -> bool:
+        names = [name.decode() for node in cluster for name in node.ask("FT._LIST")]  # type: ignore[attr-defined]
+        kinds = [name.partition("@")[2] for name in names if name.startswith(f"echo:{{{policy}}}:")]
+        return [kind.partition(".")[0] for kind in kinds] == ["hnsw"]
+
+    await eventually(is_left, "only the new index is left")

@@ -11,11 +11,15 @@ from echo_proxy.protocols import Clock, Store
 from echo_proxy.stores.config import StoreConfig
 from echo_proxy.stores.lessons import lesson_text
 from echo_proxy.stores.sqlite import SqliteStore
-from tests.contracts import NOW, StoreContract, config_of, example, lesson, query, taught, taught_by
+from echo_proxy.types import Which
+from tests.contracts import NOW, StoreContract, config_of, example, ids, lesson, query, taught, taught_by
+from tests.contracts_examples import ExamplesContract
+from tests.contracts_reembed import LockingReembeddingContract
+from tests.contracts_upkeep import UpkeepContract
 from tests.fakes import FrozenClock
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(StoreContract, ExamplesContract, UpkeepContract, LockingReembeddingContract):
     @pytest.fixture
     def new_store(self, tmp_path: Path) -> Callable[[StoreConfig, Clock], Store]:
         return lambda config, clock: SqliteStore(config, tmp_path / "echo.db", clock)
@@ -115,3 +119,24 @@ async def test_lessons_of_an_earlier_version_are_kept(tmp_path: Path) -> None:
     await store.close()
 
     assert taught_by(page.lessons) == ["before", "now"]
+
+
+async def test_a_walk_crosses_what_was_removed(tmp_path: Path) -> None:
+    """However far apart the rows lie that are left, and whoever's rows lie between them."""
+    one, other = (SqliteStore(config_of(policy), tmp_path / "echo.db", FrozenClock(NOW)) for policy in "ab")
+    await one.open()
+    await other.open()
+    await one.add(example("first"))
+    await other.add_many([example(f"e{i}") for i in range(12_000)])
+    await one.add_many([example("second"), example("third")])
+    pages, cursor = 0, ""
+    found: list[str] = []
+    while pages == 0 or cursor:
+        page = await one.find(Which(), cursor, 2)
+        found += ids(page.examples)
+        pages, cursor = pages + 1, page.cursor
+    await one.close()
+    await other.close()
+
+    assert found == ["first", "second", "third"]
+    assert pages <= 3
