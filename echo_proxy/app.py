@@ -23,6 +23,7 @@ from echo_proxy.learning.utility import BetaUtility
 from echo_proxy.pipeline import Parts
 from echo_proxy.policy import Policy
 from echo_proxy.policy_files import find_policies, load_policies
+from echo_proxy.privacy.ready import make_ready
 from echo_proxy.protocols import Clock, Embedder, Store, UtilityModel
 from echo_proxy.settings import Settings
 from echo_proxy.stores.connect import StoreConfig, make_store
@@ -241,6 +242,7 @@ class App:
         self._refuse_new_lanes(policies)
         for policy in policies:
             self._check(policy)
+        make_ready(policies)
         return [_Change(policy, make_utility(policy), read_values(policy)) for policy in policies]
 
     def _adopt(self, changes: Sequence[_Change]) -> None:
@@ -277,6 +279,7 @@ def build_app(settings: Settings, clock: Clock | None = None) -> App:
     """Everything put together, nothing started. Raises PolicyError, StoreError."""
     clock = clock or SystemClock()
     policies = load_policies(settings.policy_places)
+    make_ready(policies)
     embedder = CachedEmbedder(make_embedder(settings), max_batch=_MAX_BATCH, max_waiting=_MAX_WAITING)
     url = store_url(settings)
     lanes = [Lane(_parts(policy, embedder, url, settings, clock), settings.max_pending) for policy in policies]

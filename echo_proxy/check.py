@@ -12,6 +12,7 @@ from echo_proxy.litellm.local import models_of
 from echo_proxy.local.groups import form_groups
 from echo_proxy.policy import Policy
 from echo_proxy.policy_files import load_policies
+from echo_proxy.privacy.ready import make_ready
 from echo_proxy.types import Arm
 
 
@@ -20,6 +21,7 @@ def check(places: Sequence[Path], config_path: Path | None, console: Console | N
     wrong."""
     console = console or Console()
     policies = load_policies(places)
+    make_ready(policies)
     config = read_litellm_config(config_path) if config_path else None
     if config is not None:
         form_groups(models_of(config))  # says what is wrong with them

@@ -1,6 +1,7 @@
 """What can be done from a shell? `echo-proxy serve | demo | check | evaluate | simulate | doctor | ...`."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -48,9 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     command: Command = options.command
     try:
-        return command(options)
+        status = command(options)
+        sys.stdout.flush()  # a full disk shows here, where it can still be told
+        return status
     except EchoProxyError as error:
         print(f"echo-proxy: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EPIPE):
+            raise
+        print(f"echo-proxy: what was to be written cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -704,6 +704,54 @@ class Policy(Strict):
         return self
 
     @model_validator(mode="after")
+    def _keeping_can_work(self) -> Self:
+        """The same for lines about what is kept."""
+        deployments = sorted({arm.deployment for arm in self.arms})
+        teachers = {arm.deployment for arm in self.arms if arm.teacher}
+        excluded = set(self.admission.exclude.models)
+        if unknown := sorted(excluded - set(deployments)):
+            raise ValueError(
+                f"admission.exclude.models must name deployments of arms ({', '.join(deployments)}), got unknown "
+                f"{', '.join(unknown)}"
+            )
+        if teachers and teachers <= excluded:
+            raise ValueError(
+                "admission.exclude.models leaves no teacher whose answers are kept: expected admission.enabled: false, "
+                f"or a teacher beside {', '.join(sorted(teachers))}"
+            )
+        if self.sharing and not self.admission.enabled:
+            raise ValueError(
+                "sharing fills wider scopes with what is kept: expected admission.enabled: true, got false"
+            )
+        coverage = self.upkeep.coverage
+        if coverage and coverage.fill and not self.log.texts:
+            raise ValueError(
+                "upkeep.coverage.fill asks requests of the log again: expected log.texts: true, got false, which keeps "
+                "none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _answers_can_work(self) -> Self:
+        """The same for stored answers."""
+        rules = self.answers
+        if rules is None:
+            return self
+        if not any(arm.teacher for arm in self.arms):
+            raise ValueError("answers gives a teacher's answers again: expected an arm with teacher: true, got none")
+        if rules.max_distance > self.retrieval.max_distance:
+            raise ValueError(
+                f"answers.max_distance must be at most retrieval.max_distance ({self.retrieval.max_distance:g}), as "
+                f"nothing is found beyond it, got {rules.max_distance:g}"
+            )
+        if "near_miss_rate" in rules.model_fields_set and rules.near_miss_rate and self.judge.sampled is None:
+            raise ValueError(
+                "answers.near_miss_rate asks a judge: expected judge.sampled beside it, got none for "
+                f"{rules.near_miss_rate:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _shares_wider(self) -> Self:
         widths = list(get_args(Breadth))
         narrow = (

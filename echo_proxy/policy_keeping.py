@@ -129,7 +129,8 @@ class AdmissionPolicy(Strict):
     min_feedback: Share = 0.5
     """Feedback below it forgets the example that the answer became."""
     writer_share: float = Field(default=0.5, gt=0, le=1)
-    """Share of `upkeep.max_bytes` that one writer may fill."""
+    """Share of `upkeep.max_bytes` that one writer may fill: beyond it new answers are refused. Upkeep cuts a writer
+    above 90 % of its share down to 80 %, least value per byte first; without upkeep only expiry makes room again."""
     quarantine: QuarantinePolicy | None = QuarantinePolicy()
     """null = an example serves its whole scope at once. Where a scope is one key it changes nothing."""
     privacy: PrivacyPolicy = PrivacyPolicy()
@@ -220,8 +221,9 @@ class UpkeepPolicy(Strict):
     """How the store is kept small and gets better: `echo-proxy upkeep`, or inside the proxy with `every_s`."""
 
     max_bytes: int = Field(default=1_000_000_000, ge=10_000)
-    """Of all examples of the policy; what lies above is evicted, least value per byte first. IC-Cache: a million
-    examples take about 1 GB of text."""
+    """Of all examples of the policy. A round that finds more than 95 % of it evicts down to 90 %, least value per byte
+    first, so that there is room until the next one; and holds each writer to its share, see `admission.writer_share`.
+    Between rounds nothing is evicted. IC-Cache: a million examples take about 1 GB of text."""
     offload_decay: float = Field(default=0.9, gt=0, le=1)
     """Factor per hour on the counts of successful offloads, and on regret (IC-Cache section 4.3)."""
     keep_new_s: Seconds = 3600.0

@@ -911,6 +911,8 @@ class Holdings:
     """What eviction and replay must know of examples, as columns in one order, without texts and vectors."""
 
     ids: tuple[str, ...]
+    writers: tuple[str, ...]
+    """Of each example, as are all that follow; equal ones are one object."""
     versions: NDArray[np.int64]
     """Shape (n,), as are all that follow."""
     n_bytes: NDArray[np.int64]

@@ -102,7 +102,7 @@ async def all_holdings(store: Store, limit: int = 1000) -> dict[str, dict[str, f
 
 
 def _rows(found: Holdings) -> dict[str, dict[str, float]]:
-    names = [name for name in Holdings.__slots__ if name != "ids"]
+    names = [name for name in Holdings.__slots__ if name not in ("ids", "writers")]
     assert all(getattr(found, name).shape == (len(found.ids),) for name in names)
     return {one: {name: getattr(found, name)[i].item() for name in names} for i, one in enumerate(found.ids)}
 
@@ -439,6 +439,22 @@ class ExamplesContract(StoreFixtures):
             **{"n_replays": 2, "replayed_at": NOW},
         }
         assert (found["e3"]["n_replays"], found["e3"]["replayed_at"], found["e3"]["versions"]) == (0, 0.0, 1)
+
+    @pytest.mark.parametrize("limit", [1, 1000])
+    async def test_holdings_name_the_writers(self, store: Store, limit: int) -> None:
+        """As they were written, whatever their letters; equal ones are one object."""
+        given = {"e0": "a", "e1": "", "e2": "%", "e3": "key:ä, {b}", "e4": "a"}
+        await store.add_many([example(name, writer=writer) for name, writer in given.items()])
+        cursor, found = "", {}
+        while True:
+            page = await store.holdings(cursor, limit)
+            found |= dict(zip(page.holdings.ids, page.holdings.writers, strict=True))
+            cursor = page.cursor
+            if not cursor:
+                break
+
+        assert found == given
+        assert found["e0"] is found["e4"]
 
     async def test_holdings_fade_to_now(self, store: Store, clock: FrozenClock) -> None:
         """Offloads and regret, by the hour."""

@@ -75,6 +75,7 @@ def holdings_of(examples: Sequence[Example]) -> Holdings:
 
     return Holdings(
         ids=tuple(one.id for one in examples),
+        writers=tuple(one.writer for one in examples),
         versions=column("version").astype(np.int64),
         n_bytes=column("n_bytes").astype(np.int64),
         offloads=column("offloads"),

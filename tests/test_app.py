@@ -29,6 +29,7 @@ match: {{model_groups: [{group}]}}
 arms: [{{deployment: large, teacher: true}}]
 bandit: {{kind: {kind}}}
 """
+NO_MODEL = "admission: {privacy: {presidio: {model: en_core_web_none}}}\n"
 REFRESH_S = 0.005
 OTHER_INDEX = {"flat": "hnsw", "hnsw": "flat"}[Retrieval().index]
 
@@ -293,6 +294,7 @@ async def test_a_changed_policy_is_adopted_while_running(app: App, tmp_path: Pat
         ("log: {ttl_s: 86399}\n", "policy test: a change of log.ttl_s needs a restart"),
         ("log: {length: 1234}\n", "policy test: a change of log.length needs a restart"),
         ("log: {ttl_s: 86399, length: 1234}\n", "policy test: a change of log.ttl_s, log.length needs a restart"),
+        (NO_MODEL, "policy test: admission.privacy.presidio.model: expected an installed spaCy model"),
     ],
 )
 async def test_a_wrong_policy_is_refused_while_running(app: App, tmp_path: Path, more: str, complaint: str) -> None:
@@ -434,6 +436,12 @@ def test_a_wrong_policy_stops_the_start(tmp_path: Path) -> None:
     """With the place of the mistake."""
     with pytest.raises(PolicyError, match=r"p\.yaml:5: modee"):
         build_app(Settings(policy=str(write_policy(tmp_path, more="modee: act\n"))))
+
+
+def test_privacy_rules_that_cannot_be_applied_stop_the_start(tmp_path: Path) -> None:
+    """Instead of a proxy that keeps nothing."""
+    with pytest.raises(PolicyError, match=r"policy test: admission\.privacy\.presidio\.model: expected an installed"):
+        build_app(Settings(policy=str(write_policy(tmp_path, more=NO_MODEL))))
 
 
 def test_a_wrong_store_url_stops_the_start() -> None:

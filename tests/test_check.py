@@ -81,3 +81,11 @@ def test_a_policy_that_does_not_fit_is_refused(rules: Path, config: Path) -> Non
 
     with pytest.raises(PolicyError, match=r"arms\.0\.deployment: .* got 'smal'; did you mean 'small'\?"):
         check([rules], config)
+
+
+def test_privacy_rules_that_cannot_be_applied_are_refused(rules: Path) -> None:
+    """A proxy with them would keep nothing."""
+    rules.write_text(POLICY + "admission: {privacy: {presidio: {model: en_core_web_none}}}\n")
+
+    with pytest.raises(PolicyError, match=r"policy mine: admission\.privacy\.presidio\.model: expected an installed"):
+        printed([rules])

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +128,15 @@ def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert {"name", "match", "arms", "bandit", "scope", "mode"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
+
+
+def test_a_full_disk_is_told() -> None:
+    """In a line, where the output goes to one."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "echo_proxy.cli", "schema"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+
+    assert done.returncode == 1
+    assert "cannot be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -10,6 +10,7 @@ from echo_proxy.errors import SchemaMismatch, StoreUnavailable
 from echo_proxy.online.sample import JudgeCall
 from echo_proxy.outbox import Outbox
 from echo_proxy.pipeline import Settled
+from echo_proxy.policy_keeping import AdmissionPolicy, PresidioPolicy, PrivacyPolicy
 from echo_proxy.telemetry.counts import Counts
 from echo_proxy.types import ArmKey, ArmSums, Example, Increment, Observation, SeenAnswer, Settlement
 from tests.builders import NOW, example, policy, record, vector
@@ -265,6 +266,21 @@ async def test_a_record_is_cleaned_before_it_is_written(store: _Choosy, monkeypa
     assert store.records["d1"].explanation["request"] == "I am [email 1]"
     assert store.records["d2"].explanation["request"] is None
     assert box.counts.take()[("key:a", "texts_dropped")] == 1
+
+
+async def test_an_outcome_whose_texts_cannot_be_cleaned_is_settled(store: _Choosy) -> None:
+    """Presidio's model has gone: nothing is kept, no text is told, and both are counted."""
+    rules = PrivacyPolicy(presidio=PresidioPolicy(model="en_core_web_none"))
+    box, made = _Box(store), settled("d1", example("d1"))
+    told = replace(made.settlement, record=replace(made.settlement.record, explanation={"request": "Why?"}))
+    box.outbox.put(replace(made, settlement=told), policy(admission=AdmissionPolicy(privacy=rules)))
+
+    await box.outbox.flush()
+
+    assert store.records["d1"].explanation["request"] is None
+    assert (store.records["d1"].admitted_id, store.examples) == ("", {})
+    counts = box.counts.take()
+    assert (counts["key:a", "refused:privacy:failed"], counts["key:a", "texts_dropped"]) == (1, 1)
 
 
 async def test_what_was_forgotten_meanwhile_stays_forgotten(store: _Choosy) -> None:

@@ -106,7 +106,7 @@ def _planned(grown: Grown, budget: int, unaided: Mapping[str, Unaided]) -> Kept:
     for one in grown.examples:
         store.examples[one.id] = replace(one, offloads=_faded(one))
     rules = POLICY.upkeep.model_copy(update={"max_bytes": budget, "keep_new_s": 1.0})
-    plan = asyncio.run(plan_eviction(store, rules, NOW, POLICY.selection.utility, unaided))
+    plan = asyncio.run(plan_eviction(store, rules, NOW, None, POLICY.selection.utility, unaided))
     gone = set(plan.ids)
     return [one for one in grown.examples if one.id not in gone]
 

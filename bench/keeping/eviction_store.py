@@ -98,13 +98,13 @@ async def measure(kind: str, n: int, share: float, seed: int) -> dict[str, objec
             rules = UpkeepPolicy(max_bytes=int(share * n_bytes))
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             started, worked = time.perf_counter(), time.process_time()
-            plan = await plan_eviction(store, rules, now)
+            plan = await plan_eviction(store, rules, now, None)
             planned, thought = time.perf_counter(), time.process_time()
             lease = await store.take_lease("upkeep", "bench", 3600.0)
             assert lease is not None  # nobody else is here
             n_gone = sum([gone async for gone in act(store, plan, lease)])
             acted = time.perf_counter()
-            again = await plan_eviction(store, rules, now)
+            again = await plan_eviction(store, rules, now, None)
     return {
         "examples": n,
         "store": kind,

@@ -1,21 +1,17 @@
 """What of an example may be stored, and which vector stands for what is left?"""
 
-import asyncio
 import json
-from collections.abc import Callable, Sequence
+import logging
 from dataclasses import replace
 
+from echo_proxy.admission.cleaning import Clean, run_clean
 from echo_proxy.admission.refused import Refused
-from echo_proxy.errors import EmbedderError
+from echo_proxy.errors import FAULTS, EmbedderError, PolicyError
 from echo_proxy.policy_keeping import PrivacyPolicy
-from echo_proxy.privacy.clean import Cleaned
 from echo_proxy.protocols import Embedder
 from echo_proxy.types import Embedding, Example
 
-Clean = Callable[[Sequence[str], PrivacyPolicy], Cleaned]
-"""One of the functions of privacy/clean.py."""
-_LONG = 20_000
-"""Characters from which on even patterns alone would hold up the event loop. # guess, not yet measured"""
+log = logging.getLogger("echo_proxy")
 
 
 async def cleansed(
@@ -34,11 +30,16 @@ async def cleansed(
         embedder: the same that made its vector.
 
     Raises:
-        Refused: something was found because of which nothing may be kept, what is left cannot be embedded, or was JSON
-            and is none any more.
+        Refused: something was found because of which nothing may be kept, the texts could not be cleaned, what is left
+            cannot be embedded, or was JSON and is none any more.
     """
     texts = (asked, example.request, example.response, example.system)
-    made = await _cleaned(texts, rules, clean)
+    try:
+        made = await run_clean(clean, texts, rules)
+    except (PolicyError, *FAULTS) as error:  # what cannot be looked through is not kept
+        reason = error if isinstance(error, PolicyError) else type(error).__name__  # others may quote the text
+        log.warning("an example is not kept, its texts cannot be cleaned: %s", reason)
+        raise Refused("privacy:failed") from error
     if made.rejected is not None:
         raise Refused(f"privacy:{made.rejected}")
     if made.texts == texts:
@@ -49,13 +50,6 @@ async def cleansed(
     vector = example.vector if left == asked else await _embedded(left, embedder)
     clean_example = replace(example, request=request, response=response, system=system, vector=vector, answer_key="")
     return clean_example, left
-
-
-async def _cleaned(texts: Sequence[str], rules: PrivacyPolicy, clean: Clean) -> Cleaned:
-    """In a thread where it takes long: requests are being planned meanwhile."""
-    if rules.presidio is None and sum(map(len, texts)) < _LONG:
-        return clean(texts, rules)
-    return await asyncio.to_thread(clean, texts, rules)
 
 
 async def _embedded(text: str, embedder: Embedder) -> Embedding:

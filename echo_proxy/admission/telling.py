@@ -3,20 +3,18 @@
 Runs beside the path, before a settlement is written. A record says in `redacted` which of its texts were changed.
 """
 
-import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from echo_proxy.admission.cleaning import run_clean
 from echo_proxy.errors import FAULTS, EchoProxyError
 from echo_proxy.online.log import MAX_TEXT
 from echo_proxy.policy_keeping import PrivacyPolicy
-from echo_proxy.privacy.clean import Cleaned, clean
+from echo_proxy.privacy.clean import clean
 from echo_proxy.types import Json, Lesson, Settlement
 
 _FIELDS = ("request", "answer", "comment")
 _REDACTED = "redacted"
-_LONG = 20_000
-"""Characters from which on even patterns alone would hold up the event loop. # guess, not yet measured"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ async def cleaned(settlement: Settlement, asked: str, rules: PrivacyPolicy) -> C
     given = (asked, *texts.values())
     nothing: dict[str, str | None] = dict.fromkeys(texts)
     try:
-        made = await _cleaned(given, rules)
+        made = await run_clean(clean, given, rules)
     except (EchoProxyError, *FAULTS):
         return Cleared(_with(settlement, nothing, texts, keeps_vector=False), is_failed=True)
     if made.rejected is not None:
@@ -59,7 +57,7 @@ async def cleaned(settlement: Settlement, asked: str, rules: PrivacyPolicy) -> C
 async def cleaned_comment(comment: str, rules: PrivacyPolicy) -> str:
     """What may be kept of what a reader says of an answer; empty where the rules reject, or cannot be applied."""
     try:
-        made = await _cleaned([comment], rules)
+        made = await run_clean(clean, [comment], rules)
     except (EchoProxyError, *FAULTS):
         return ""
     return made.texts[0] if made.rejected is None else ""
@@ -69,13 +67,6 @@ def changed_texts(explanation: Mapping[str, Json]) -> Collection[Json]:
     """Names of those texts of a record that do not say what was said, e.g. `request`."""
     names = explanation.get(_REDACTED)
     return names if isinstance(names, list) else ()
-
-
-async def _cleaned(texts: Sequence[str], rules: PrivacyPolicy) -> Cleaned:
-    """In a thread where it takes long: requests are being planned meanwhile."""
-    if rules.presidio is None and sum(map(len, texts)) < _LONG:
-        return clean(texts, rules)
-    return await asyncio.to_thread(clean, texts, rules)
 
 
 def _has_vector(settlement: Settlement) -> bool:

@@ -58,7 +58,7 @@ async def _import(options: argparse.Namespace) -> int:
     from echo_proxy.transfer.importing import import_examples
 
     asked = _asked(options)
-    async with opened(policies(options)) as place:
+    async with opened(policies(options), may_make=True) as place:
         done = await import_examples(asked, place.policy, place.store, place.embedder, place.clock)
     _tell(done, options)
     return 3 if done.n_bad else 0

@@ -30,8 +30,12 @@ class Place:
 
 
 @asynccontextmanager
-async def opened(places: Sequence[Path]) -> AsyncIterator[Place]:
+async def opened(places: Sequence[Path], *, may_make: bool = False) -> AsyncIterator[Place]:
     """The store of the one policy that is meant, closed afterwards.
+
+    Args:
+        places: policy files or folders.
+        may_make: a SQLite file that is not there is made; else it is taken for a mistyped path.
 
     Raises PolicyError, StoreError, and SettingsError when several policies are meant: each has a store of its own.
     """
@@ -42,9 +46,20 @@ async def opened(places: Sequence[Path]) -> AsyncIterator[Place]:
         raise SettingsError(f"--policy: expected one policy, got {len(policies)} ({names}); name its file")
     embedder, clock = make_embedder(settings), SystemClock()
     patience_s = max(settings.store_timeout_s, _PATIENT_S)
-    store = make_store(store_url(settings), store_config(policies[0], embedder), clock, patience_s)
+    url = store_url(settings)
+    if not may_make:
+        _check_file(url)
+    store = make_store(url, store_config(policies[0], embedder), clock, patience_s)
     try:
         await store.open()
         yield Place(policies[0], store, embedder, clock)
     finally:
         await store.close()
+
+
+def _check_file(url: str) -> None:
+    scheme, _, path = url.partition("://")
+    if scheme == "sqlite" and path and not Path(path).expanduser().exists():
+        raise SettingsError(
+            f"ECHO_STORE_URL: expected a SQLite file that a proxy has made, got {path}, which is not there"
+        )

@@ -39,7 +39,7 @@ async def startup() -> None:
     from litellm.proxy.proxy_server import app as proxy_app
 
     settings = read_settings()
-    app = build_app(settings)
+    app = await asyncio.to_thread(build_app, settings)  # with Presidio it takes seconds
     config = _config(settings)
     if config is not None:
         app.must_fit(lambda policy: check_policy(policy, config))

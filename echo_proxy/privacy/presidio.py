@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from threading import Lock
 from typing import Any
 
-from echo_proxy.errors import PolicyError
+from echo_proxy.errors import FAULTS, PolicyError
 from echo_proxy.policy_keeping import PresidioPolicy
 from echo_proxy.privacy.finding import Certainty, Finding
 
@@ -108,13 +108,22 @@ def _pipeline(rules: PresidioPolicy) -> Any:
         Language.component("echo_lemmas", func=_lower_case_lemmas)
         pipeline.add_pipe("echo_lemmas")
     elif spacy.util.is_package(rules.model):
-        pipeline = spacy.load(rules.model)
+        pipeline = _installed(rules.model)
     else:
         raise PolicyError(
             f"{_FIELD}.model: expected an installed spaCy model (python -m spacy download {rules.model}), found none"
         )
     pipeline.max_length = _MAX_CHARACTERS
     return pipeline
+
+
+def _installed(model: str) -> Any:
+    import spacy
+
+    try:
+        return spacy.load(model)
+    except (ImportError, OSError, *FAULTS) as error:  # of another version of spaCy's, or a package that is no model
+        raise PolicyError(f"{_FIELD}.model: expected a spaCy model that can be loaded, got {model}: {error}") from error
 
 
 def _lower_case_lemmas(document: Any) -> Any:

@@ -128,21 +128,22 @@ HOLDINGS = (
     _SIZE
     + _SCAN
     + f"""
--- Numbers of some examples: for each the columns as 8 bytes each, little-endian.
+-- Writers and numbers of some examples: of the latter for each the columns as 8 bytes each, little-endian.
 -- KEYS: any of the policy; ARGV: cursor, pattern, limit
 local cursor, keys = scan(ARGV[1], ARGV[2], tonumber(ARGV[3]))
-local rows = {{}}
+local rows, writers = {{}}, {{}}
 for i, key in ipairs(keys) do
-  local row = redis.call('HMGET', key, {_NAMES})
+  local row = redis.call('HMGET', key, {_NAMES}, 'writer')
+  writers[i] = table.remove(row) or '%'
   for j = 1, #row do row[j] = tonumber(row[j] or '0') or 0 end
   if row[1] == 0 then row[1] = 1 end -- written by an earlier version of the program
   if row[2] == 0 then row[2] = size(key) end
   rows[i] = struct.pack('<{"d" * len(COLUMNS)}', unpack(row))
 end
-return {{cursor, keys, table.concat(rows)}}
+return {{cursor, keys, writers, table.concat(rows)}}
 """
 )
-"""Lua. Returns the next cursor, keys, and their numbers."""
+"""Lua. Returns the next cursor, keys, their writers, and their numbers."""
 
 UPGRADE = (
     _SIZE

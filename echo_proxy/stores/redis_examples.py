@@ -107,11 +107,12 @@ class RedisExamples(RedisPart):
 
     async def holdings(self, cursor: str, limit: int) -> HoldingsPage:
         """Walk through all examples, expired ones too where they are still there; as `find`."""
-        after, keys, packed = await self._run("holdings", HOLDINGS, [self._keys.meta], self._walk(cursor, limit))
+        reply = await self._run("holdings", HOLDINGS, [self._keys.meta], self._walk(cursor, limit))
+        after, keys, tags, packed = reply
         numbers = np.frombuffer(packed, dtype="<f8").reshape(len(keys), len(COLUMNS))
-        ids = [self._id_of(key) for key in keys]
+        ids, writers = [self._id_of(key) for key in keys], [one.decode() for one in tags]
         now = self._clock.now()
-        return HoldingsPage(holdings_of(ids, numbers, now, self._config.offload_decay), _next(after))
+        return HoldingsPage(holdings_of(ids, writers, numbers, now, self._config.offload_decay), _next(after))
 
     async def get(self, example_id: str) -> Example | None:
         """The example, or None."""

@@ -51,15 +51,16 @@ class WalkTables:
         return str(row["seq"] - 1) if row else ""
 
     def holdings(self, db: sqlite3.Connection, cursor: str, limit: int, now: float) -> HoldingsPage:
-        """Numbers of the next rows."""
+        """Numbers and writers of the next rows."""
         numbers = ", ".join("COALESCE(version, 1)" if name == "version" else f"COALESCE({name}, 0)" for name in COLUMNS)
         numbers = numbers.replace("COALESCE(n_bytes, 0)", f"COALESCE(n_bytes, {SIZE})")
         rows = db.execute(
-            f"SELECT seq, id, {numbers} FROM examples WHERE {IN_ORDER} ORDER BY seq LIMIT ?",
+            f"SELECT seq, id, writer, {numbers} FROM examples WHERE {IN_ORDER} ORDER BY seq LIMIT ?",
             (self._policy, int(cursor or 0), limit),
         ).fetchall()
-        columns = np.array([row[2:] for row in rows], dtype=np.float64).reshape(len(rows), len(COLUMNS))
-        known = holdings_of([row["id"] for row in rows], columns, now, self._config.offload_decay)
+        columns = np.array([row[3:] for row in rows], dtype=np.float64).reshape(len(rows), len(COLUMNS))
+        ids, writers = [row["id"] for row in rows], [row["writer"] for row in rows]
+        known = holdings_of(ids, writers, columns, now, self._config.offload_decay)
         return HoldingsPage(known, _next(rows, limit))
 
 

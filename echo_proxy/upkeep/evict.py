@@ -1,4 +1,4 @@
-"""Which examples must go so that the store keeps within its bytes, and how do they go?
+"""Which examples must go so that the store and each writer keep within their bytes, and how do they go?
 
 First a plan is made, which changes nothing; then it is acted upon, in batches under the lease of the round. An example
 that is used between the two goes all the same: a plan is seconds old when it is acted upon, and the next request of
@@ -16,7 +16,7 @@ from echo_proxy.policy import Utility
 from echo_proxy.policy_keeping import UpkeepPolicy
 from echo_proxy.protocols import Examples
 from echo_proxy.types import Holdings, Json, Lease, Vector
-from echo_proxy.upkeep.knapsack import Choice, choose
+from echo_proxy.upkeep.shares import Bounds, keep_within
 from echo_proxy.upkeep.stand_in import Likeness, added_worth, likeness_of, need
 from echo_proxy.upkeep.unaided import Unaided
 from echo_proxy.upkeep.worth import demand, reliability
@@ -28,7 +28,7 @@ MAX_COMPARED = 100_000
 """Larger stores are planned without looking at what stands in for what: their vectors alone would take more than
 150 MB, and reading them minutes."""
 
-_COLUMNS = tuple(one.name for one in fields(Holdings) if one.name != "ids")
+_COLUMNS = tuple(one.name for one in fields(Holdings) if one.name not in ("ids", "writers"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,16 @@ class EvictionPlan:
     bytes_before: int
     bytes_after: int
     budget_bytes: int
+    dropped_bytes: Mapping[str, int]
+    """By reason: expired, writer_share (their writers had too much), max_bytes (all together were too much)."""
     is_over: bool
-    """The budget is missed by examples that are too young to be evicted."""
+    """The budget, or a writer's share of it, is missed by examples that are too young to be evicted."""
     value: float
     """What is expected of the examples that have not expired; comparable within a plan alone."""
     value_lost: float
     """Of that, what is expected of those that are evicted."""
     gap: float
-    """Share of the value that the best plan of all could keep beyond this one, at most."""
+    """Share of the value that better choices, of each writer and then of all, could keep beyond this one, at most."""
     is_compared: bool
     """Examples that stand in for one another were counted once; else each counts for itself."""
 
@@ -67,6 +69,7 @@ class EvictionPlan:
     def to_json(self) -> dict[str, Json]:
         """Figures without the ids, for a report."""
         told: dict[str, Json] = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "ids"}
+        told["dropped_bytes"] = dict(self.dropped_bytes)
         return {**told, "n_dropped": len(self.ids), "lost_share": self.lost_share}
 
 
@@ -74,12 +77,16 @@ async def plan_eviction(
     store: Examples,
     rules: UpkeepPolicy,
     now: float,
+    writer_share: float | None,
     utility: Utility | None = None,
     unaided: Mapping[str, Unaided] | None = None,
 ) -> EvictionPlan:
-    """What has to go for the store to take at most `rules.max_bytes`; nothing is changed. Raises StoreError.
+    """What has to go so that there is room within `rules.max_bytes` and within each writer's share of them; nothing is
+    changed. Raises StoreError.
 
     Args:
+        writer_share: the policy's `admission.writer_share`, (0, 1]; None = writers are not looked at, and the store is
+            cut to exactly `rules.max_bytes`, with no room left, as a comparison of ways to evict needs it.
         utility: how the policy's selection judges relevance (`selection.utility`), by which examples stand in for one
             another; None takes its defaults.
         unaided: how requests are answered without examples, see `unaided_answers`; None = nothing is known.
@@ -87,14 +94,22 @@ async def plan_eviction(
     held = await _holdings(store)
     alive = held.expires_at > now  # (n,)
     ids = [one for one, lives in zip(held.ids, alive.tolist(), strict=True) if lives]
-    is_compared = len(ids) <= MAX_COMPARED and int(held.n_bytes[alive].sum()) > rules.max_bytes
+    bounds = Bounds(rules.max_bytes, writer_share)
+    writers = [one for one, lives in zip(held.writers, alive.tolist(), strict=True) if lives]
+    is_touched = await asyncio.to_thread(bounds.is_touched, writers, held.n_bytes[alive])
+    is_compared = is_touched and len(ids) <= MAX_COMPARED
     likeness = await likeness_of(store, ids, utility or Utility()) if is_compared else None
     # In a thread: it takes seconds, in which a proxy must go on serving.
-    return await asyncio.to_thread(_plan, held, rules, now, likeness, unaided or {})
+    return await asyncio.to_thread(_plan, held, rules, bounds, now, likeness, unaided or {})
 
 
 def _plan(
-    held: Holdings, rules: UpkeepPolicy, now: float, likeness: Likeness | None, unaided: Mapping[str, Unaided]
+    held: Holdings,
+    rules: UpkeepPolicy,
+    bounds: Bounds,
+    now: float,
+    likeness: Likeness | None,
+    unaided: Mapping[str, Unaided],
 ) -> EvictionPlan:
     is_dead = held.expires_at <= now
     alive = _rows(held, np.flatnonzero(~is_dead))
@@ -105,8 +120,10 @@ def _plan(
     else:
         needed = values * need(alive.ids, unaided, likeness)
         values = added_worth(needed, reliability(alive), alive.n_bytes, likeness, is_new)
-    choice = choose(values, alive.n_bytes, rules.max_bytes, is_new)
-    gone = _from_least(values, alive.n_bytes, choice)
+    kept = keep_within(values, alive.n_bytes, alive.writers, is_new, bounds)
+    gone = _from_least(values, alive.n_bytes, ~kept.is_kept)
+    best = float(values[kept.is_kept].sum()) + kept.missed
+    expired_bytes = int(held.n_bytes[is_dead].sum())
     return EvictionPlan(
         made_at=now,
         ids=tuple(held.ids[row] for row in np.flatnonzero(is_dead)) + tuple(alive.ids[row] for row in gone),
@@ -114,18 +131,19 @@ def _plan(
         n_examples=len(held.ids),
         n_new=int(is_new.sum()),
         bytes_before=int(held.n_bytes.sum()),
-        bytes_after=choice.weight,
+        bytes_after=int(alive.n_bytes[kept.is_kept].sum()),
         budget_bytes=rules.max_bytes,
-        is_over=choice.is_over,
+        dropped_bytes={"expired": expired_bytes, "writer_share": kept.writers_bytes, "max_bytes": kept.all_bytes},
+        is_over=kept.is_over,
         value=float(values.sum()),
         value_lost=float(values[gone].sum()),
-        gap=choice.gap,
+        gap=kept.missed / best if best > 0 else 0.0,
         is_compared=likeness is not None,
     )
 
 
-def _from_least(values: Vector, weights: NDArray[np.int64], choice: Choice) -> NDArray[np.int64]:
-    gone = np.flatnonzero(~choice.is_kept)
+def _from_least(values: Vector, weights: NDArray[np.int64], is_gone: NDArray[np.bool_]) -> NDArray[np.int64]:
+    gone = np.flatnonzero(is_gone)
     return gone[np.argsort(values[gone] / weights[gone], kind="stable")]
 
 
@@ -159,9 +177,11 @@ async def _holdings(store: Examples) -> Holdings:
 
 def _joined(pages: Sequence[Holdings]) -> Holdings:
     ids = tuple(one for page in pages for one in page.ids)
-    joined = Holdings(ids, *(np.concatenate([getattr(page, name) for page in pages]) for name in _COLUMNS))
+    writers = tuple(one for page in pages for one in page.writers)
+    joined = Holdings(ids, writers, *(np.concatenate([getattr(page, name) for page in pages]) for name in _COLUMNS))
     return _rows(joined, np.array(sorted(range(len(ids)), key=ids.__getitem__, reverse=True), dtype=np.int64))
 
 
 def _rows(held: Holdings, rows: NDArray[np.int64]) -> Holdings:
-    return Holdings(tuple(held.ids[row] for row in rows), *(getattr(held, name)[rows] for name in _COLUMNS))
+    ids, writers = tuple(held.ids[row] for row in rows), tuple(held.writers[row] for row in rows)
+    return Holdings(ids, writers, *(getattr(held, name)[rows] for name in _COLUMNS))

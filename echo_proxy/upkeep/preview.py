@@ -95,7 +95,8 @@ async def preview(policy: Policy, store: Store, clock: Clock, options: RoundOpti
 
 async def _eviction(policy: Policy, store: Store, now: float) -> EvictionPlan:
     unaided = await unaided_answers(store, policy.to_arms())
-    return await plan_eviction(store, policy.upkeep, now, policy.selection.utility, unaided)
+    share, utility = policy.admission.writer_share, policy.selection.utility
+    return await plan_eviction(store, policy.upkeep, now, share, utility, unaided)
 
 
 async def _replay(policy: Policy, store: Store, now: float) -> ReplayPreview:

@@ -163,10 +163,11 @@ class _Round:
             await self._cover(rules.coverage.fill)
 
     async def _evict(self) -> None:
-        """Expired examples, then those of least value beyond the byte budget."""
+        """Expired examples, then those of least value beyond the writers' shares and the byte budget."""
         tools, rules, n_gone = self._tools, self._tools.policy, 0
         unaided = await unaided_answers(tools.store, rules.to_arms())
-        plan = await plan_eviction(tools.store, rules.upkeep, self._started_at, rules.selection.utility, unaided)
+        share, utility = rules.admission.writer_share, rules.selection.utility
+        plan = await plan_eviction(tools.store, rules.upkeep, self._started_at, share, utility, unaided)
         tools.progress.begin("evict", len(plan.ids))
         try:
             async for n in act(tools.store, plan, self._lease):

@@ -10,7 +10,7 @@ import pytest
 
 from echo_proxy.admission.cleanse import cleansed
 from echo_proxy.admission.refused import Refused
-from echo_proxy.errors import EmbedderError
+from echo_proxy.errors import EmbedderError, PolicyError
 from echo_proxy.policy_keeping import PresidioPolicy, PrivacyPolicy
 from echo_proxy.privacy.clean import Cleaned
 from tests.builders import example
@@ -87,9 +87,24 @@ async def test_what_cannot_be_embedded_anew_is_refused() -> None:
         await cleansed(example(request="Ann?"), "Ann?", RULES, without_names, Broken())
 
 
+@pytest.mark.parametrize("error", [PolicyError("no Presidio"), ValueError("odd text"), KeyError("odd entity")])
+async def test_what_cannot_be_looked_through_is_refused(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """On the loop and in a thread; the log says why, but quotes no text."""
+
+    def fails(texts: Sequence[str], rules: PrivacyPolicy) -> Cleaned:
+        raise error
+
+    for text in ("short", "x" * 600):
+        with pytest.raises(Refused, match="privacy:failed"):
+            await cleansed(example(request=text), text, RULES, fails, EMBEDDER)
+
+    assert ("no Presidio" in caplog.text) is isinstance(error, PolicyError)
+    assert "odd" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("rules", "text", "is_beside"),
-    [(RULES, "short", False), (PrivacyPolicy(presidio=PresidioPolicy()), "short", True), (RULES, "x" * 30_000, True)],
+    [(RULES, "short", False), (PrivacyPolicy(presidio=PresidioPolicy()), "short", True), (RULES, "x" * 500, True)],
     ids=["patterns", "presidio", "long"],
 )
 async def test_what_takes_long_runs_beside_the_loop(rules: PrivacyPolicy, text: str, is_beside: bool) -> None:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -140,3 +141,16 @@ def test_several_policies_are_several_stores(filled: World, capsys: Out) -> None
 
     assert status == 1
     assert "--policy: expected one policy, got 2 (mine, yours)" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_not_made(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    """Who only looks has mistyped its path."""
+    monkeypatch.setenv("ECHO_STORE_URL", f"sqlite://{tmp_path / 'typo.db'}")
+    statuses = [main(["examples", "ls"]), main(["export", "--out", str(tmp_path / "out.jsonl")])]
+    told = capsys.readouterr().err
+
+    assert statuses == [1, 1]
+    assert told.count("ECHO_STORE_URL: expected a SQLite file that a proxy has made, got") == 2
+    assert not (tmp_path / "typo.db").exists()

@@ -163,7 +163,7 @@ class Proxy(Process):
         super().start()
         path = "/echo/ready" if self.has_echo else "/health/liveliness"
         try:
-            wait_for(self._is_up(path), 90, "proxy")
+            wait_for(self._is_up(path), 180, "proxy")
         except TimeoutError as error:
             raise RuntimeError(f"the proxy did not come up:\n{self.tail()}") from error
 

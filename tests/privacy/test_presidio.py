@@ -65,6 +65,12 @@ def test_a_model_that_is_not_installed_stops_the_start() -> None:
         presidio.load(PresidioPolicy(model="en_core_web_none"))
 
 
+def test_a_package_that_is_no_model_stops_the_start() -> None:
+    """Likewise a model of another version of spaCy's."""
+    with pytest.raises(PolicyError, match=r"presidio\.model: expected a spaCy model that can be loaded, got pytest: "):
+        presidio.load(PresidioPolicy(model="pytest"))
+
+
 def test_an_unknown_entity_or_language_stops_the_start() -> None:
     """With what there is."""
     with pytest.raises(PolicyError, match=r"presidio\.entities: expected some of .*CREDIT_CARD.*, got PERSONA"):

@@ -54,7 +54,7 @@ async def test_the_least_used_go_until_the_rest_fits():
     """Of examples of one size those with the fewest successful offloads are dropped, the least one first."""
     store = await filled(*(old_one(place, offloads=float(place)) for place in range(10)))
 
-    plan = await plan_eviction(store, rules(14 * UNIT), NOW)
+    plan = await plan_eviction(store, rules(14 * UNIT), NOW, None)
 
     assert plan.ids == ("0000", "0001", "0002")
     assert (plan.bytes_before, plan.bytes_after, plan.budget_bytes) == (20 * UNIT, 14 * UNIT, 14 * UNIT)
@@ -66,7 +66,7 @@ async def test_bytes_count():
     short = [old_one(place, offloads=1.0) for place in range(5)]
     store = await filled(old_one(9, 10 * UNIT, offloads=2.0), *short)
 
-    plan = await plan_eviction(store, rules(10 * UNIT), NOW)
+    plan = await plan_eviction(store, rules(10 * UNIT), NOW, None)
 
     assert plan.ids == ("0009",)
 
@@ -76,7 +76,7 @@ async def test_of_examples_that_say_the_same_one_stays():
     twins = [replace(old_one(0, offloads=5.0), id=f"twin-{n}") for n in range(4)]
     store = await filled(*twins, *(old_one(place, offloads=4.5) for place in range(1, 5)))
 
-    plan = await plan_eviction(store, rules(10 * UNIT), NOW)
+    plan = await plan_eviction(store, rules(10 * UNIT), NOW, None)
 
     assert plan.ids == ("twin-0", "twin-1", "twin-2")
     assert plan.is_compared
@@ -87,7 +87,7 @@ async def test_what_is_asked_in_other_scopes_stands_in_for_nothing():
     twins = [replace(old_one(0, offloads=5.0), id=f"twin-{n}", scope=f"key:{n}") for n in range(4)]
     store = await filled(*twins, *(old_one(place, 5 * UNIT // 2, offloads=2.0) for place in range(1, 5)))
 
-    plan = await plan_eviction(store, rules(21 * UNIT // 2), NOW)
+    plan = await plan_eviction(store, rules(21 * UNIT // 2), NOW, None)
 
     assert set(plan.ids) < {"0001", "0002", "0003", "0004"}
 
@@ -98,8 +98,8 @@ async def test_examples_for_requests_that_need_none_go_first():
     await store.add(old_one(4, 4 * UNIT, offloads=9.0))
     known = {f"{place:04d}": Unaided(20.0, 20.0 if place == 3 else 0.0) for place in range(5)}
 
-    blind = await plan_eviction(store, rules(10 * UNIT), NOW)
-    knowing = await plan_eviction(store, rules(10 * UNIT), NOW, unaided=known)
+    blind = await plan_eviction(store, rules(10 * UNIT), NOW, None)
+    knowing = await plan_eviction(store, rules(10 * UNIT), NOW, None, unaided=known)
 
     assert (blind.ids, knowing.ids) == (("0000",), ("0003",))
 
@@ -109,7 +109,7 @@ async def test_the_just_admitted_stay():
     young = [replace(old_one(place, 4 * UNIT), created_at=NOW - 60) for place in range(4)]
     store = await filled(*young, old_one(7, 4 * UNIT, offloads=100.0))
 
-    plan = await plan_eviction(store, rules(10 * UNIT), NOW)
+    plan = await plan_eviction(store, rules(10 * UNIT), NOW, None)
 
     assert plan.ids == ("0007",)
     assert plan.is_over
@@ -120,7 +120,7 @@ async def test_expired_ones_go_even_where_there_is_room():
     """A store that forgets nothing by itself is cleaned."""
     store = await filled(old_one(1), replace(old_one(2), expires_at=NOW))
 
-    plan = await plan_eviction(store, rules(100 * UNIT), NOW)
+    plan = await plan_eviction(store, rules(100 * UNIT), NOW, None)
 
     assert plan.ids == ("0002",)
     assert (plan.n_expired, plan.value_lost) == (1, 0.0)
@@ -130,17 +130,17 @@ async def test_of_equals_the_older_goes():
     """Ids begin with the time of writing."""
     store = await filled(*(replace(old_one(0), id=name) for name in "bdac"))
 
-    plan = await plan_eviction(store, rules(10 * UNIT, keep_new_s=1.0), NOW)
+    plan = await plan_eviction(store, rules(10 * UNIT, keep_new_s=1.0), NOW, None)
     assert plan.ids == ()
 
     await store.add(old_one(5, 6 * UNIT, offloads=9.0))
-    plan = await plan_eviction(store, rules(10 * UNIT), NOW)
+    plan = await plan_eviction(store, rules(10 * UNIT), NOW, None)
     assert sorted(plan.ids) == ["a", "b"]
 
 
 async def test_an_empty_store_has_nothing_to_drop():
     """And nothing to lose."""
-    plan = await plan_eviction(MemoryStore(), rules(10 * UNIT), NOW)
+    plan = await plan_eviction(MemoryStore(), rules(10 * UNIT), NOW, None)
 
     assert (plan.ids, plan.lost_share, plan.gap) == ((), 0.0, 0.0)
 
@@ -150,7 +150,7 @@ async def test_a_plan_changes_nothing():
     store = await filled(*(old_one(place) for place in range(10)))
     before = dict(store.examples)
 
-    await plan_eviction(store, rules(10 * UNIT), NOW)
+    await plan_eviction(store, rules(10 * UNIT), NOW, None)
 
     assert store.examples == before
 
@@ -170,10 +170,10 @@ async def test_done_once_it_is_done(drawn, budget):
             for index, (place, size, offloads, hours) in enumerate(drawn)
         )
     )
-    plan = await plan_eviction(store, rules(budget), NOW)
+    plan = await plan_eviction(store, rules(budget), NOW, None)
 
     n_gone = await carry_out(store, plan)
-    again = await plan_eviction(store, rules(budget), NOW)
+    again = await plan_eviction(store, rules(budget), NOW, None)
 
     left = sum(one.n_bytes for one in store.examples.values())
     assert n_gone == len(plan.ids)
@@ -185,7 +185,7 @@ async def test_done_once_it_is_done(drawn, budget):
 async def test_acting_twice_changes_nothing_more():
     """What is gone is gone: a plan that was cut short can be taken up again."""
     store = await filled(*(old_one(place) for place in range(10)))
-    plan = await plan_eviction(store, rules(10 * UNIT), NOW)
+    plan = await plan_eviction(store, rules(10 * UNIT), NOW, None)
 
     first, second = await carry_out(store, plan), await carry_out(store, plan)
 
@@ -196,7 +196,7 @@ async def test_a_lost_lease_stops_it_midway(monkeypatch):
     """The batches before have gone, nothing after; the next plan does the rest."""
     monkeypatch.setattr(evict, "_BATCH", 2)
     store = await filled(*(old_one(place) for place in range(10)))
-    plan = await plan_eviction(store, rules(10 * UNIT), NOW)
+    plan = await plan_eviction(store, rules(10 * UNIT), NOW, None)
     lease = await store.take_lease("upkeep", "me", 60)
     batches = act(store, plan, lease)
 
@@ -219,7 +219,7 @@ async def test_an_example_that_a_page_shows_twice_counts_once(monkeypatch):
 
     store.holdings = overlapping
 
-    plan = await plan_eviction(store, rules(100 * UNIT), NOW)
+    plan = await plan_eviction(store, rules(100 * UNIT), NOW, None)
 
     assert (plan.n_examples, plan.bytes_before) == (7, 14 * UNIT)
 
@@ -230,7 +230,7 @@ async def test_without_comparison_each_counts_for_itself(monkeypatch):
     twins = [replace(old_one(0, offloads=5.0), id=f"twin-{n}") for n in range(4)]
     store = await filled(*twins, *(old_one(place, offloads=2.0) for place in range(1, 5)))
 
-    plan = await plan_eviction(store, rules(10 * UNIT), NOW)
+    plan = await plan_eviction(store, rules(10 * UNIT), NOW, None)
 
     assert not plan.is_compared
     assert set(plan.ids) < {"0001", "0002", "0003", "0004"}
@@ -242,14 +242,14 @@ async def test_a_store_that_is_away_is_said():
     store.is_away = True
 
     with pytest.raises(StoreUnavailable):
-        await plan_eviction(store, rules(10 * UNIT), NOW)
+        await plan_eviction(store, rules(10 * UNIT), NOW, None)
 
 
 async def test_the_report_holds_figures_alone():
     """Ids of a million examples have no place in the journal."""
     store = await filled(*(old_one(place) for place in range(10)))
 
-    told = (await plan_eviction(store, rules(10 * UNIT), NOW)).to_json()
+    told = (await plan_eviction(store, rules(10 * UNIT), NOW, None)).to_json()
 
     assert "ids" not in told
     assert (told["n_dropped"], told["n_examples"], told["bytes_after"]) == (5, 10, 10 * UNIT)

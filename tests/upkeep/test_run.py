@@ -232,8 +232,10 @@ async def test_counts_tell_what_rounds_did() -> None:
 
 @pytest.mark.parametrize("is_dry", [False, True])
 async def test_what_is_answered_as_well_without_examples_goes_first(is_dry: bool) -> None:
-    """However often it was shown; the lessons of arms without examples say it, to a round and to its preview."""
-    world = World(rules=policy_with(upkeep={"max_bytes": 10_000}))
+    """However often it was shown; the lessons of arms without examples say it, to a round and to its preview.
+
+    Both are of one writer, who has too much although the store is half empty."""
+    world = World(rules=policy_with(upkeep={"max_bytes": 20_000}))
     text, old = "x" * 4_000, NOW - 86_400
     world.hold(
         replace(example(name, response=text, vector=vector(*head), offloads=offloads), created_at=old)
