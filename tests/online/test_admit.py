@@ -73,8 +73,11 @@ def test_the_policy_excludes_keys_teams_domains_and_models(exclude: dict[str, An
     made = plan(request=request(caller=Caller(key="a", team="red", domain="law")))
     others = plan(request=request(caller=Caller(key="b", team="blue")))
 
-    assert refused(made, outcome(), exclude=exclude) == "excluded"
-    assert refused(others, outcome(), exclude=exclude) == ("excluded" if "models" in exclude else None)
+    arms = [{"deployment": name, "teacher": True} for name in ("large", "other")]
+    rules = policy(arms=arms, admission={"exclude": exclude})
+
+    assert reason_to_refuse(made, outcome(), GOOD, rules) == "excluded"
+    assert reason_to_refuse(others, outcome(), GOOD, rules) == ("excluded" if "models" in exclude else None)
 
 
 def test_boilerplate_is_found_in_short_answers_only() -> None:

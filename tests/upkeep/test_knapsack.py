@@ -42,7 +42,7 @@ def test_never_over_budget_unless_forced(drawn, budget):
     assert made.weight <= budget or np.array_equal(made.is_kept, forced)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(things, budgets)
 def test_small_cases_are_solved(drawn, budget):
     """With few things the choice is the best there is, to within a billionth of the value."""

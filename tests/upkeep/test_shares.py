@@ -117,7 +117,7 @@ async def test_the_report_tells_the_bytes_by_reason() -> None:
     st.integers(10, 60),
     st.sampled_from((0.2, 0.5, 1.0)),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_what_is_kept_is_kept_again(
     drawn: list[tuple[str, int, float, bool]], max_bytes: int, writer_share: float
 ) -> None:
