@@ -3,7 +3,7 @@
     python -m bench.keeping.knapsack [--data ../shared/data] [--n 1000000] [--share 0.25] [--seed 7]
 
 Weights are lengths of real texts (request and answer of GSM8K's training set and of nl2bash, drawn with replacement)
-with 2 x 4 x 384 bytes of vectors and 700 of the rest. Values are offloads: `mixed` lets 70 % of the examples have none
+with 2 x 4 x 384 bytes of vectors and 2560 of the rest. Values are offloads: `mixed` lets 70 % of the examples have none
 and gives the others Pareto(1.2) distributed ones; `gamma` draws all from Gamma(0.3); `flat` gives all the same, so that
 only lengths differ; `by length` makes the value proportional to the weight, where the order by value per weight says
 nothing; `strongly bound` adds a constant to that, the classical hard case. Time and memory are those of `choose` alone;
